@@ -1,0 +1,4 @@
+"""The mathematics of preference: pure functions of sequence log-probabilities.
+
+An objective is ``token weighting -> score -> link``; see :mod:`align.objectives.base`.
+"""

@@ -1,0 +1,1 @@
+"""Recipes: YAML into one typed tree, strictly."""
