@@ -66,9 +66,7 @@ class Registry(Mapping[str, type[PairObjective]]):
     def name_of(self, objective: PairObjective) -> str:
         """Return the registered name of an objective's class, or the class's own name."""
         self._fill()
-        return next(
-            (n for n, cls in self._classes.items() if type(objective) is cls), type(objective).__name__
-        )
+        return next((n for n, cls in self._classes.items() if type(objective) is cls), type(objective).__name__)
 
     def _fill(self) -> None:
         for home in HOMES:
