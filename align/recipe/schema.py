@@ -203,6 +203,8 @@ class Recipe:
     model: ModelSettings
     data: DataSettings
     objective: PairObjective
+    objective_spec: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """``file`` and ``name`` of an objective that comes from a Python file; empty for a registered one."""
     trainer: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     output: OutputSettings = field(default_factory=OutputSettings)

@@ -1,0 +1,59 @@
+"""``align train RECIPE [KEY=VALUE ...]``."""
+
+import argparse
+from typing import Any
+
+from align.cli.recipe_arguments import add_recipe_arguments, recipe_of, recipe_path
+
+KEY_FIGURES = (
+    ("held-out accuracy", ("held_out", "eval_accuracy")),
+    ("reward, base", ("generation", "reward", "base")),
+    ("reward, aligned", ("generation", "reward", "aligned")),
+    ("reward, difference", ("generation", "reward", "difference")),
+    ("win rate", ("generation", "win_rate")),
+    ("KL to the base, nats a completion", ("generation", "kl")),
+)
+"""What the end of a run prints of its summary: label, and where it stands."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_recipe_arguments(parser)
+    parser.add_argument("--print-config", action="store_true", help="print every setting with its origin and stop")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, or only print the configuration."""
+    if arguments.print_config:
+        from align.recipe.resolve import print_config
+
+        print(print_config(recipe_path(arguments.recipe), arguments.overrides))
+        return 0
+    recipe, name = recipe_of(arguments)
+
+    from align.report.console import say
+    from align.trainers.run import run_recipe
+
+    summary = run_recipe(recipe, name=name)
+    for line in figures(summary):
+        say(line)
+    say(f"everything is in {summary['folder']}")
+    return 0
+
+
+def figures(summary: dict[str, Any]) -> list[str]:
+    """Return the figures of a summary that people look for, a line each, with their intervals."""
+    lines = []
+    for label, path in KEY_FIGURES:
+        value: Any = summary
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            lines.append(f"{label + ':':36} {_with_interval(value)}")
+    return lines
+
+
+def _with_interval(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]"
+    return f"{value:.3f}"

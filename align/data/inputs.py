@@ -1,0 +1,109 @@
+"""What :func:`~align.data.prepare.prepare_pairs` may be given, brought to one form."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+
+from align.data.formats import weight_of
+from align.data.rows import DataError
+from align.data.sources import OpenSource, open_dataset, open_list, open_source
+from align.data.truncate import TokenPair
+from align.recipe.schema import SourceSettings
+
+ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A source that is open, and how its rows are to be taken."""
+
+    source: OpenSource
+    settings: SourceSettings
+
+    @property
+    def tokenised(self) -> bool:
+        """Whether its rows are token ids already."""
+        return set(ID_COLUMNS) <= set(self.source.columns)
+
+    @property
+    def rows(self) -> int | None:
+        """Rows that are taken, where known."""
+        return None if self.source.count is None else round(self.source.count * self.settings.weight)
+
+    @property
+    def key(self) -> list[Any]:
+        """Everything that decides about its rows, for the cache."""
+        taken = self.settings
+        return [self.source.name, self.source.content(), taken.format, sorted(taken.columns.items()), taken.weight]
+
+
+def inputs_of(given: Any, name: str) -> list[Input]:
+    """Return sources, data sets or rows, alone or several, as inputs.
+
+    Args:
+        given: see :func:`~align.data.prepare.prepare_pairs`.
+        name: what data sets and rows are called in errors.
+
+    Raises:
+        DataError: if it is none of these, or a source is not there.
+    """
+    _refuse_streams(given)
+    if isinstance(given, SourceSettings | datasets.Dataset):
+        return [_input(given, name)]
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise DataError(f"{name} must be sources, a datasets.Dataset or rows, got {type(given).__name__}")
+    items = list(given)
+    for item in items:
+        _refuse_streams(item)
+    if all(isinstance(item, SourceSettings | datasets.Dataset) for item in items):
+        return [_input(item, f"{name}[{i}]" if len(items) > 1 else name) for i, item in enumerate(items)]
+    if all(isinstance(item, Mapping) for item in items):
+        return [Input(source=open_list(items, name=name), settings=_as_it_is(name))]
+    kinds = sorted({type(item).__name__ for item in items})
+    raise DataError(f"{name} must hold sources and data sets, or rows as dicts; got {', '.join(kinds)}")
+
+
+def pair_of_ids(raw: Mapping[str, Any], where: str) -> TokenPair:
+    """Return a row that is token ids already; ``weight``, ``where`` and ``prompt_hash`` may be there too.
+
+    Raises:
+        DataError: if a list of ids is missing or empty, or the weight is not a positive number.
+    """
+    ids: dict[str, Sequence[int]] = {}
+    for column in ID_COLUMNS:
+        value = raw.get(column)
+        if not isinstance(value, list) or not value or not all(isinstance(i, int) and i >= 0 for i in value):
+            raise DataError("must be a list of at least one token id", where=where, column=column)
+        ids[column] = value
+    prompt = hashlib.sha256(repr(list(ids["prompt_ids"])).encode()).hexdigest()[:16]
+    return TokenPair(
+        prompt_ids=list(ids["prompt_ids"]),
+        chosen_ids=list(ids["chosen_ids"]),
+        rejected_ids=list(ids["rejected_ids"]),
+        weight=weight_of(raw, where),
+        where=str(raw.get("where") or where),
+        prompt_hash=str(raw.get("prompt_hash") or prompt),
+    )
+
+
+def _input(given: SourceSettings | datasets.Dataset, name: str) -> Input:
+    if isinstance(given, SourceSettings):
+        return Input(source=open_source(given), settings=given)
+    return Input(source=open_dataset(given, name=name), settings=_as_it_is(name))
+
+
+def _as_it_is(name: str) -> SourceSettings:
+    return SourceSettings(path=name)
+
+
+def _refuse_streams(given: Any) -> None:
+    if isinstance(given, datasets.IterableDataset | datasets.IterableDatasetDict):
+        raise DataError(
+            "a streamed data set has no end and no fingerprint to keep it under",
+            fix="load it with streaming=False, or save the part you need to a file",
+        )
+    if isinstance(given, datasets.DatasetDict):
+        raise DataError(f"a data set with several splits ({', '.join(given)})", fix="pass one of them")

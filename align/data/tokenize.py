@@ -1,0 +1,137 @@
+"""From rows to exact token ids.
+
+Prompt and completions are tokenised apart, so that the boundary between them is a boundary between tokens, and the
+prompt's ids are those the model is given when it generates. The tokenizer adds nothing by itself
+(``add_special_tokens=False``); what it would add in front of plain text (BOS) is added here, once. A chat template
+writes BOS itself or leaves it out on purpose, as everywhere that templates are served from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from align.data.rows import Row
+from align.data.special import own_bos, with_start
+from align.data.template import Rendered, Renderer
+from align.data.truncate import TokenPair, Truncation, truncate
+
+NO_LIMIT = 10**9
+"""Tokenizers that know no limit state one beyond this."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """What became of the rows so far.
+
+    Attributes:
+        rows: rows seen.
+        truncated: pairs that were cut.
+        dropped: pairs left out for their length.
+        silent: rows in which a completion says nothing (transcripts only).
+        prompt_tokens: tokens of the prompts kept, each counted once.
+        chosen_tokens: tokens of the chosen completions kept.
+        rejected_tokens: tokens of the rejected completions kept.
+    """
+
+    rows: int = 0
+    truncated: int = 0
+    dropped: int = 0
+    silent: int = 0
+    prompt_tokens: int = 0
+    chosen_tokens: int = 0
+    rejected_tokens: int = 0
+
+    @property
+    def pairs(self) -> int:
+        """Pairs kept."""
+        return self.rows - self.dropped
+
+
+class PairTokenizer:
+    """Turns rows into token pairs of at most ``max_length`` tokens, and counts what it does.
+
+    Args:
+        tokenizer: of the model that is trained.
+        max_length: longest prompt + completion, in tokens; None is the tokenizer's ``model_max_length`` where it
+            states one, else no limit.
+        truncation: see :func:`~align.data.truncate.truncate`.
+
+    Raises:
+        DataError: if the tokenizer has no EOS.
+        ValueError: if ``max_length`` has no room for a prompt token and a completion token.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int | None = 1024,
+        truncation: Truncation = "keep_start",
+    ) -> None:
+        self.max_length = resolved_length(tokenizer, max_length)
+        if self.max_length is not None and self.max_length < 2:
+            raise ValueError(f"max_length must be at least 2, got {self.max_length}")
+        self.truncation = truncation
+        self.counts = Counts()
+        self._tokenizer = tokenizer
+        self._render = Renderer(tokenizer)
+        self._bos = own_bos(tokenizer)
+
+    def __call__(self, rows: Sequence[Row]) -> list[TokenPair]:
+        """Return the pairs of the rows, those dropped left out; one call of the tokenizer for all.
+
+        Raises:
+            DataError: if a row cannot be rendered, or what is left of it cannot be used.
+        """
+        if not rows:
+            return []
+        texts = [self._render(row) for row in rows]
+        pieces = [piece for text in texts for piece in (text.prompt, text.chosen, text.rejected)]
+        ids: list[list[int]] = self._tokenizer(
+            pieces, add_special_tokens=False, return_attention_mask=False, verbose=False
+        )["input_ids"]
+        triples = zip(ids[::3], ids[1::3], ids[2::3], strict=True)
+        pairs = [self._pair(row, text, *triple) for row, text, triple in zip(rows, texts, triples, strict=True)]
+        self.counts.silent += sum(row.says_nothing for row in rows)
+        return self.fit(pairs)
+
+    def fit(self, pairs: Sequence[TokenPair]) -> list[TokenPair]:
+        """Return the pairs cut to length, those dropped left out, and count them.
+
+        Raises:
+            DataError: if what is left of a pair cannot be used.
+        """
+        kept = []
+        for pair in pairs:
+            fitting = truncate(pair, self.max_length, self.truncation, bos=self._tokenizer.bos_token_id)
+            self._count(pair, fitting)
+            if fitting is not None:
+                kept.append(fitting)
+        return kept
+
+    def _pair(self, row: Row, text: Rendered, prompt: list[int], chosen: list[int], rejected: list[int]) -> TokenPair:
+        return TokenPair(
+            prompt_ids=with_start(prompt, self._tokenizer, None if text.templated else self._bos),
+            chosen_ids=chosen,
+            rejected_ids=rejected,
+            weight=row.weight,
+            where=row.where,
+            prompt_hash=row.prompt_digest,
+        )
+
+    def _count(self, before: TokenPair, after: TokenPair | None) -> None:
+        self.counts.rows += 1
+        if after is None:
+            self.counts.dropped += 1
+            return
+        self.counts.truncated += after is not before
+        self.counts.prompt_tokens += len(after.prompt_ids)
+        self.counts.chosen_tokens += len(after.chosen_ids)
+        self.counts.rejected_tokens += len(after.rejected_ids)
+
+
+def resolved_length(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> int | None:
+    """Return ``max_length``, or where it is None the tokenizer's own limit, or None where it states none."""
+    own = tokenizer.model_max_length
+    return max_length if max_length is not None or own >= NO_LIMIT else int(own)

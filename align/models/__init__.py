@@ -1,0 +1,1 @@
+"""Models: loading, adapters, the reference policy, and log-probabilities of completions."""

@@ -1,0 +1,152 @@
+"""Loading policies and tokenizers with transformers: folders, hub names, adapters and GGUF files."""
+
+import copy
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
+
+from align.models.locate import Located, locate
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A model to load, and how."""
+
+    path: str
+    revision: str | None = None
+    dtype: torch.dtype = torch.float32
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+
+
+def load_model(source: Source) -> PreTrainedModel:
+    """Load a causal language model, ready to train and to save, with dropout off.
+
+    A GGUF file is dequantised. A folder with a LoRA adapter is loaded as its base with the adapter merged in.
+
+    Raises:
+        ValueError: if it cannot be found, is no causal language model, or has weights only in pickle form.
+    """
+    located = locate(source.path)
+    if (adapter := _adapter_config(located)) is not None:
+        return _load_adapter(source, adapter)
+    with _plain_errors(source.path):
+        model = AutoModelForCausalLM.from_pretrained(
+            located.path,
+            gguf_file=located.gguf_file,
+            dtype=source.dtype,
+            **_options(source),
+            **({} if located.gguf_file else {"use_safetensors": True}),
+        )
+    if located.gguf_file:
+        model = _fresh_copy(model)
+        model.name_or_path = source.path
+    disable_dropout(model)
+    return model
+
+
+def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model; a missing pad token becomes the end-of-sequence token.
+
+    Padding is masked by length everywhere, never by the pad id, so that the two may be the same.
+
+    Raises:
+        ValueError: if it cannot be found, or has no end-of-sequence token.
+    """
+    located = locate(source.path)
+    with _plain_errors(source.path):
+        tokenizer = AutoTokenizer.from_pretrained(
+            located.path,
+            revision=source.revision,
+            gguf_file=located.gguf_file,
+            trust_remote_code=source.trust_remote_code,
+        )
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"the tokenizer of {source.path} has no end-of-sequence token; set eos_token in it")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def disable_dropout(model: torch.nn.Module) -> None:
+    """Set every dropout to 0: policy and reference must agree where their weights do."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "attn_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
+def describe_weights(path: str) -> str | None:
+    """Return what a reader of results should know of the weights, or None: GGUF files are quantised."""
+    located = locate(path)
+    if located.gguf_file is None:
+        return None
+    return f"weights dequantised from {located.gguf_file}; they are not the original full-precision ones"
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """Return 16 hex digits that change when any weight does."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _options(source: Source) -> dict[str, Any]:
+    options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
+    if source.attn_implementation is not None:
+        options["attn_implementation"] = source.attn_implementation
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _fresh_copy(quantised: PreTrainedModel) -> PreTrainedModel:
+    # transformers marks models from GGUF files as quantised and refuses to save them; the weights are plain.
+    config = copy.deepcopy(quantised.config)
+    del config.quantization_config
+    config._name_or_path = ""
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=quantised.dtype, attn_implementation=quantised.config._attn_implementation
+        )
+    model.load_state_dict(quantised.state_dict())
+    model.generation_config = quantised.generation_config
+    return model  # type: ignore[no-any-return]
+
+
+def _adapter_config(located: Located) -> dict[str, Any] | None:
+    file = Path(located.path) / ADAPTER_CONFIG
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def _load_adapter(source: Source, config: dict[str, Any]) -> PreTrainedModel:
+    from dataclasses import replace
+
+    from peft import PeftModel
+
+    base = load_model(replace(source, path=config["base_model_name_or_path"], revision=config.get("revision")))
+    merged = PeftModel.from_pretrained(base, source.path).merge_and_unload()
+    merged.name_or_path = source.path
+    return merged  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _plain_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        logging.getLogger(__name__).debug("loading %s failed", path, exc_info=True)
+        raise ValueError(f"cannot load {path!r}: {str(error).strip()}") from error

@@ -1,0 +1,93 @@
+"""Log-probabilities of completion tokens; logits of other positions are never computed.
+
+A hook in front of the language-model head keeps only the hidden states that predict a completion token. What the
+model does to logits after its head (soft caps, scales) it does to those, and the model is called as a whole, so that
+wrappers around it (DDP, adapters, autocast) see an ordinary call.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from align.objectives.logps import TokenLogps
+
+
+def completion_logps(
+    model: nn.Module,
+    head: nn.Module,
+    *,
+    input_ids: Int[Tensor, "sequences time"],
+    attention_mask: Int[Tensor, "sequences time"],
+    completion_mask: Bool[Tensor, "sequences time"],
+    temperature: float = 1.0,
+) -> TokenLogps:
+    """Run the model once and return the logp of every completion token, in float32.
+
+    Args:
+        model: a causal language model, wrapped or not, called with ``input_ids`` and ``attention_mask``.
+        head: its output embedding, found before it was wrapped (:func:`output_head`).
+        input_ids: prompt, completion, padding on the right.
+        attention_mask: 1 on real tokens.
+        completion_mask: True on completion tokens, which follow one another; never on the first token.
+        temperature: divides the logits; 1 is the model's own distribution.
+
+    Raises:
+        ValueError: if the model does not pass all positions through ``head`` in one call.
+    """
+    predicted = completion_mask[:, 1:]
+    with _only_positions(head, F.pad(predicted, (0, 1))):
+        logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+    targets = input_ids[:, 1:][predicted]
+    if logits.shape[:2] != (1, len(targets)):
+        raise ValueError(f"{type(model).__name__} returned logits of shape {tuple(logits.shape)} past its own head")
+    logp = -F.cross_entropy(logits[0].float() / temperature, targets, reduction="none")
+    return _padded(logp, completion_mask.sum(-1))
+
+
+def output_head(model: Any) -> nn.Module:
+    """Return the module that turns hidden states into logits.
+
+    Raises:
+        ValueError: if the model says of none.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ValueError(f"{type(model).__name__} has no output embedding; only causal language models train here")
+    return head  # type: ignore[no-any-return]
+
+
+def batch_logps(model: nn.Module, head: nn.Module, batch: Mapping[str, Tensor]) -> TokenLogps:
+    """Call :func:`completion_logps` with what it needs of a collated batch."""
+    return completion_logps(
+        model,
+        head,
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        completion_mask=batch["completion_mask"],
+    )
+
+
+@contextmanager
+def _only_positions(head: nn.Module, keep: Bool[Tensor, "sequences time"]) -> Iterator[None]:
+    def select(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden = arguments[0]
+        if hidden.shape[:2] != keep.shape:
+            raise ValueError(f"the head got hidden states of shape {tuple(hidden.shape)}, not one for each position")
+        return (hidden[keep].unsqueeze(0), *arguments[1:])
+
+    handle = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _padded(logp: Float[Tensor, " tokens"], lengths: Int[Tensor, " sequences"]) -> TokenLogps:
+    longest = int(lengths.max())
+    mask = torch.arange(longest, device=logp.device) < lengths[:, None]
+    return TokenLogps(logp=torch.zeros_like(mask, dtype=logp.dtype).masked_scatter(mask, logp), mask=mask)

@@ -1,0 +1,104 @@
+"""A recipe back into YAML, with every default written out, and the digest that names its run."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from hashlib import sha256
+from typing import Any
+
+import yaml
+
+from align.objectives.custom import FunctionObjective
+from align.objectives.registry import OBJECTIVES
+from align.recipe.paths import anchored
+from align.recipe.schema import Recipe
+from align.recipe.yaml_tree import scalar
+
+
+def as_mapping(recipe: Recipe) -> dict[str, Any]:
+    """Return the whole recipe as plain data, section by section, existing paths absolute.
+
+    Raises:
+        ValueError: if the objective was made in Python and neither a name nor a file leads to it.
+    """
+    recipe = anchored(recipe)
+    sections = {name: _plain(getattr(recipe, name)) for name in ("model", "data", "trainer", "evaluation", "output")}
+    ordered = ("model", "data", "objective", "trainer", "evaluation", "output")
+    sections["objective"] = _objective(recipe)
+    return {name: sections[name] for name in ordered}
+
+
+def resolved_yaml(recipe: Recipe) -> str:
+    """Return YAML that :func:`~align.recipe.load.load_recipe` reads as an equal recipe, from any folder.
+
+    Raises:
+        ValueError: as :func:`as_mapping`.
+    """
+    return dump(as_mapping(recipe))
+
+
+def digest(recipe: Recipe) -> str:
+    """Return 8 hexadecimal digits that two recipes share exactly when they resolve to the same run.
+
+    Where the run goes (``output``) and the order of settings do not count.
+
+    Raises:
+        ValueError: as :func:`as_mapping`.
+    """
+    sections = as_mapping(recipe)
+    del sections["output"]
+    return sha256(dump(sections, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def dump(value: Any, *, sort_keys: bool = False, flow: bool = False) -> str:
+    """Return plain data as YAML that both PyYAML and :func:`~align.recipe.yaml_tree.read_yaml` read back alike.
+
+    Args:
+        value: mappings, lists and scalars.
+        sort_keys: order every mapping by its keys.
+        flow: all on one line, as on a command line.
+    """
+    width = float("inf")
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=sort_keys, default_flow_style=flow, allow_unicode=True, width=width
+    )
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that a reader could take for something else, and repeats instead of using anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, data: str) -> yaml.ScalarNode:
+        style = None if isinstance(scalar(data), str) and data != "<<" else "'"
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def _objective(recipe: Recipe) -> dict[str, Any]:
+    objective, spec = recipe.objective, dict(recipe.objective_spec)
+    if isinstance(objective, FunctionObjective):
+        settings: dict[str, Any] = _plain(objective.settings)
+    else:
+        settings = _plain(objective)
+        spec = spec or {"name": OBJECTIVES.name_of(objective)}
+    if "file" not in spec and spec.get("name") not in OBJECTIVES:
+        name = type(objective).__name__
+        raise ValueError(
+            f"no recipe leads to the objective {name}: register it, or give objective_spec its file and name"
+        )
+    return spec | settings
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value) if field.init}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value.value if isinstance(value, Enum) else value

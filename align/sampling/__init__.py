@@ -1,0 +1,1 @@
+"""Generations from a model, cached; scorers; pairs made from them."""

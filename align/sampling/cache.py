@@ -1,0 +1,74 @@
+"""Sampled completions on disk, keyed by what decides them, written as they come and taken up where they stopped."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from align.models.load import fingerprint
+from align.sampling.generate import Completion, Decoding, prompt_ids, sample
+
+VERSION = 1
+"""Raised when the meaning of a cached file changes."""
+
+
+def cache_root() -> Path:
+    """Return the folder for things that can be made again: ``$ALIGN_CACHE``, else ``~/.cache/align``."""
+    return Path(os.environ.get("ALIGN_CACHE") or Path.home() / ".cache" / "align").expanduser()
+
+
+def cached_samples(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    decoding: Decoding,
+    *,
+    label: str = "sampling",
+) -> list[Completion]:
+    """Return one completion for each prompt, sampling only what an earlier call with the same inputs did not.
+
+    The key is content: every weight and its type, the prompts' tokens, the decoding. Nothing else changes it.
+    """
+    key = _key(model, tokenizer, prompts, decoding)
+    file = cache_root() / "samples" / f"{key}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    done = _read(file)
+    done = done[: len(done) - len(done) % decoding.batch_size] if len(done) < len(prompts) else done
+    if len(done) >= len(prompts):
+        return done
+    _write(file, done, mode="w")
+    for batch in sample(
+        model, tokenizer, prompts, decoding, skip_batches=len(done) // decoding.batch_size, label=label
+    ):
+        _write(file, batch, mode="a")
+        done.extend(batch)
+    return done
+
+
+def _key(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], decoding: Decoding) -> str:
+    digest = hashlib.sha256(f"{VERSION} {fingerprint(model)} {sorted(asdict(decoding).items())}".encode())
+    for prompt in prompts:
+        digest.update(f"{prompt_ids(tokenizer, prompt)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _read(file: Path) -> list[Completion]:
+    if not file.is_file():
+        return []
+    completions = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            completions.append(Completion(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError):
+            break  # the line a killed run was writing
+    return completions
+
+
+def _write(file: Path, completions: Sequence[Completion], *, mode: str) -> None:
+    with file.open(mode, encoding="utf-8") as out:
+        out.writelines(json.dumps(asdict(c), ensure_ascii=False) + "\n" for c in completions)

@@ -1,0 +1,127 @@
+"""What every trainer here shares, on ``transformers.Trainer``: weighting of rows, metrics, evaluation, resuming.
+
+A subclass says what a batch's rows lose (:meth:`AlignmentTrainer.row_losses`) and what a whole evaluation set amounts
+to (:meth:`AlignmentTrainer.summarise`). How losses are averaged is decided here once: over all rows, by weight,
+of the whole batch that an optimiser step sees, however it was cut into processes and accumulation steps.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import EvalPrediction, Trainer, TrainingArguments
+
+from align.trainers.callbacks import MetricsFile, OneLineProgress
+from align.trainers.meter import Meter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowLosses:
+    """What a batch comes to.
+
+    Attributes:
+        losses: the loss of each row, in the graph.
+        metrics: numbers of each row to log and to evaluate; always the same names.
+    """
+
+    losses: Tensor
+    metrics: Mapping[str, Tensor]
+
+
+class AlignmentTrainer(Trainer, ABC):
+    """Abstract: owns the loop, not the forward.
+
+    Batches are dictionaries with ``input_ids``, ``attention_mask`` and ``weight``, one weight a row of the loss.
+    """
+
+    def __init__(self, model: Any, args: TrainingArguments, **options: Any) -> None:
+        args.remove_unused_columns = False  # columns of pairs are no arguments of a model's forward
+        if args.n_gpu > 1:
+            raise ValueError(
+                f"one process sees {args.n_gpu} GPUs, which would mean DataParallel; start one process a GPU with "
+                "'accelerate launch', or set CUDA_VISIBLE_DEVICES"
+            )
+        self.meter = Meter()
+        self._row_metric_names: list[str] = []
+        super().__init__(model=model, args=args, compute_metrics=self._whole_set_metrics, **options)
+        self.loss_is_scaled_for_ga = True
+        OneLineProgress.replace_default(self)
+        self.add_callback(MetricsFile())
+
+    @abstractmethod
+    def row_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
+        """Return the loss and the metrics of each row of a batch."""
+
+    @abstractmethod
+    def summarise(self, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Return what an evaluation over the whole set says, given every row's metrics."""
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, None]:
+        """Return the batch's share of the weighted mean over the whole optimiser step.
+
+        Gradients of processes are averaged afterwards, so each share is scaled up by their number.
+        """
+        with self.accelerator.autocast():
+            rows = self.row_losses(model, inputs)
+        weight = inputs["weight"].to(rows.losses.dtype)
+        if num_items_in_batch is None:
+            loss = (rows.losses * weight).sum() / weight.sum()
+        else:
+            loss = (rows.losses * weight).sum() / num_items_in_batch * self.accelerator.num_processes
+        self.meter.add(rows.metrics, inputs["attention_mask"])
+        return (loss, None) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
+        """Return the weight of all rows that the coming optimiser step sees, on all processes."""
+        if not batch_samples:
+            return None
+        total = torch.stack([batch["weight"].sum() for batch in batch_samples]).sum().to(device)
+        gathered: Tensor = self.accelerator.gather(total)
+        return gathered.sum()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log what was asked for, with the means since the last logging of a training loss."""
+        if "loss" in logs:
+            logs = {**logs, **self.meter.read(self.accelerator.gather)}
+        super().log(logs, start_time)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate over the whole set; intervals and baselines are in :meth:`summarise`."""
+        with self.meter.paused():
+            metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        return metrics
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[None, Tensor, Tensor]:
+        """Return every row's loss and metrics as a matrix, which the loop gathers over batches and processes."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.accelerator.autocast():
+            rows = self.row_losses(model, inputs)
+        columns = {"loss": rows.losses, **rows.metrics}
+        self._row_metric_names = list(columns)
+        matrix = torch.stack([column.float() for column in columns.values()], dim=1)
+        return None, matrix, inputs["weight"]
+
+    def _whole_set_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        matrix = np.asarray(prediction.predictions, dtype=np.float64)
+        rows = dict(zip(self._row_metric_names, matrix.T, strict=True))
+        return self.summarise({**rows, "weight": np.asarray(prediction.label_ids)})
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self.meter.paused():
+            super()._save_checkpoint(*args, **kwargs)

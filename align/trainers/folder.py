@@ -1,0 +1,81 @@
+"""The folder of a run: which one, what is in it, and from where it continues."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.recipe.load import load_recipe
+from align.recipe.resolve import digest, resolved_yaml
+from align.recipe.schema import Recipe
+
+RECIPE_FILE = "recipe.yaml"
+SUMMARY_FILE = "summary.json"
+MODEL_FOLDER = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A run folder that holds this recipe's run, or nothing yet."""
+
+    path: Path
+
+    @classmethod
+    def claim(cls, recipe: Recipe, name: str) -> "RunFolder":
+        """Find the recipe's folder without writing to it.
+
+        Args:
+            recipe: the resolved recipe.
+            name: what a folder made from a digest begins with.
+
+        Raises:
+            ValueError: if the folder holds a run of another recipe, or files that no run put there.
+        """
+        path = Path(recipe.output.dir or f"runs/{name}-{digest(recipe)}").expanduser().resolve()
+        if (path / RECIPE_FILE).is_file():
+            _refuse_other_recipe(path, recipe)
+        elif path.is_dir() and any(path.iterdir()):
+            raise ValueError(f"output.dir {path} holds files that are no run; choose another folder")
+        return cls(path)
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Put the resolved recipe into the folder, made where it is missing."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / RECIPE_FILE).write_text(resolved_yaml(recipe), encoding="utf-8")
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the summary of a finished run, or None."""
+        file = self.path / SUMMARY_FILE
+        return json.loads(file.read_text()) if file.is_file() else None
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Mark the run as finished."""
+        partial = self.path / (SUMMARY_FILE + ".partial")
+        partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        partial.rename(self.path / SUMMARY_FILE)
+
+    def last_checkpoint(self) -> Path | None:
+        """Return the last checkpoint that was written whole; a killed run may leave a torn one behind."""
+        numbered = [(int(p.name.removeprefix("checkpoint-")), p) for p in self.path.glob("checkpoint-[0-9]*")]
+        return next((p for _, p in sorted(numbered, reverse=True) if _whole(p)), None)
+
+
+def _whole(checkpoint: Path) -> bool:
+    # transformers writes this file last.
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return False
+    return True
+
+
+def _refuse_other_recipe(path: Path, recipe: Recipe) -> None:
+    earlier = load_recipe(path / RECIPE_FILE)
+    if digest(earlier) == digest(recipe):
+        return
+    before, now = (set(resolved_yaml(r).splitlines()) for r in (earlier, recipe))
+    changed = sorted(line.strip() for line in now - before)
+    raise ValueError(
+        f"output.dir {path} holds a run of another recipe (here: {'; '.join(changed[:4]) or 'fewer settings'}); "
+        "choose another output.dir, or leave it out to get a folder a recipe"
+    )

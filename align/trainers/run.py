@@ -1,0 +1,242 @@
+"""A recipe from start to end: data, model, training, held-out evaluation, before and after, summary."""
+
+import copy
+import importlib.metadata
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+from align.data.prepare import PreparedPairs, describe, prepare_pairs, split_by_prompt
+from align.evaluation.comparison import samples_markdown, side_by_side
+from align.evaluation.generation import BeforeAfter, before_and_after
+from align.models.adapters import add_adapter, has_adapter, lora_config
+from align.models.load import Source, describe_weights, load_model, load_tokenizer
+from align.models.precision import Precision, choose_precision
+from align.models.reference import KINDS
+from align.objectives.registry import OBJECTIVES
+from align.recipe.resolve import digest
+from align.recipe.schema import Recipe, SourceSettings
+from align.recipe.trainer_arguments import training_arguments
+from align.report.console import say, stage
+from align.report.curves import draw_comparison, draw_curves
+from align.sampling.synth import synthesise, write_pairs
+from align.trainers.folder import MODEL_FOLDER, RunFolder
+from align.trainers.pair import PairTrainer
+
+
+def run_recipe(recipe: Recipe, *, name: str = "run") -> dict[str, Any]:
+    """Train what a recipe says and return the run's summary, which is also in ``summary.json``.
+
+    The same recipe called again continues a run that was cut off, and returns the summary of a finished one.
+
+    Args:
+        recipe: a loaded recipe (:func:`align.load_recipe`).
+        name: what the run folder is called where the recipe names none.
+
+    Raises:
+        ValueError: if something in the recipe, the data or the model cannot work.
+    """
+    folder = RunFolder.claim(recipe, name)
+    if (finished := folder.summary()) is not None:
+        say(f"{folder.path} holds this recipe's finished run; nothing to do")
+        return finished
+    run = _Run(recipe, folder)
+    with run.main_first():
+        folder.write_recipe(recipe)
+    say(f"run folder: {folder.path}")
+    return run.execute()
+
+
+class _Run:
+    """One pass through a recipe; its attributes are what later stages need of earlier ones."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.started = time.perf_counter()
+        self.arguments: TrainingArguments = training_arguments(recipe, folder.path)
+        self.precision = self._choose_precision()
+        self.source = _source(recipe, self.precision)
+
+    def execute(self) -> dict[str, Any]:
+        with stage(f"loading {self.recipe.model.path}"):
+            tokenizer = load_tokenizer(self.source)
+            model = load_model(self.source)
+        say(f"precision: {self.precision.reason}")
+        train, held_out = self._data(model, tokenizer)
+        trainer = self._trainer(model, tokenizer, train, held_out)
+        checkpoint = self.folder.last_checkpoint()
+        if checkpoint is not None:
+            say(f"continuing from {checkpoint.name}")
+        trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        accuracy = trainer.evaluate() if held_out is not None else {}
+        trainer.save_model(str(self.folder.path / MODEL_FOLDER))
+        comparison = self._before_and_after(trainer, tokenizer)
+        summary = self._summary(trainer, train, held_out, trained.metrics, accuracy, comparison)
+        if trainer.is_world_process_zero():
+            self._finish(summary, comparison)
+        return summary
+
+    # ---- stages ------------------------------------------------------------------------------------------------
+
+    def _choose_precision(self) -> Precision:
+        precision = choose_precision(
+            self.recipe.model.dtype, self.arguments.device, lora=self.recipe.model.lora is not None
+        )
+        set_by_recipe = {"bf16", "fp16"} & self.recipe.trainer.keys()
+        if precision.autocast and not set_by_recipe:
+            self.arguments = training_arguments(self.recipe, self.folder.path, bf16=True)
+        if set_by_recipe:
+            return replace(precision, autocast=self.arguments.bf16, reason=precision.reason + ", as trainer says")
+        return precision
+
+    def _data(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[PreparedPairs, PreparedPairs | None]:
+        settings = self.recipe.data
+        with self.main_first():
+            train = self._prepare(settings.train, model, tokenizer, "training")
+            held_out = self._prepare(settings.eval, model, tokenizer, "held-out") if settings.eval else None
+        if settings.eval_fraction:
+            train, held_out = split_by_prompt(train, settings.eval_fraction)
+        say(f"training: {describe(train.report)}")
+        if held_out is not None:
+            say(f"held out: {describe(held_out.report)}")
+        return train, held_out
+
+    def _prepare(
+        self, sources: list[SourceSettings], model: Any, tokenizer: PreTrainedTokenizerBase, name: str
+    ) -> PreparedPairs:
+        files = [self._file_of(source, model, tokenizer, f"{name}-{i}") for i, source in enumerate(sources)]
+        data = self.recipe.data
+        return prepare_pairs(files, tokenizer, max_length=data.max_length, truncation=data.truncation)
+
+    def _file_of(
+        self, source: SourceSettings, model: Any, tokenizer: PreTrainedTokenizerBase, name: str
+    ) -> SourceSettings:
+        """Return the source itself, or for pairs the model makes, a source that reads the file they are in."""
+        if source.synth is None:
+            return source
+        generator = sampling_copy(model, self.precision.sampling, self.arguments.device)
+        pairs, report = synthesise(generator, tokenizer, source.synth)
+        say(f"made {report}")
+        file = self.folder.path / "pairs" / f"{name}.jsonl"
+        write_pairs(file, pairs)
+        return replace(source, synth=None, path=str(file))
+
+    def _trainer(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        train: PreparedPairs,
+        held_out: PreparedPairs | None,
+    ) -> PairTrainer:
+        settings = self.recipe.model
+        reference: Any = settings.reference
+        if reference not in KINDS and self.recipe.objective.needs_reference:
+            reference = load_model(replace(self.source, path=reference, revision=None))
+        return PairTrainer(
+            add_adapter(model, lora_config(settings.lora)) if settings.lora else model,
+            self.arguments,
+            objective=self.recipe.objective,
+            reference=reference,
+            train_dataset=train.dataset,
+            eval_dataset=held_out.dataset if held_out else None,
+            processing_class=tokenizer,
+            evaluation=self.recipe.evaluation,
+        )
+
+    def _before_and_after(self, trainer: PairTrainer, tokenizer: PreTrainedTokenizerBase) -> BeforeAfter | None:
+        settings = self.recipe.evaluation.generation
+        if settings is None or not trainer.is_world_process_zero():
+            return None
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        kind, device = self.precision.sampling, self.arguments.device
+        aligned = sampling_copy(trained, kind, device)
+        base = self._base(trained, kind, device)
+        return before_and_after(base, aligned, tokenizer, settings, self.recipe.evaluation)
+
+    def _base(self, trained: Any, kind: torch.dtype, device: torch.device) -> Any:
+        if has_adapter(trained):
+            return sampling_copy(copy.deepcopy(trained).unload(), kind, device)
+        with stage("loading the base model again, to compare with"):
+            return sampling_copy(load_model(self.source), kind, device)
+
+    # ---- results -----------------------------------------------------------------------------------------------
+
+    def _summary(
+        self,
+        trainer: PairTrainer,
+        train: PreparedPairs,
+        held_out: PreparedPairs | None,
+        training: dict[str, float],
+        accuracy: dict[str, float],
+        comparison: BeforeAfter | None,
+    ) -> dict[str, Any]:
+        notes = [note for note in (describe_weights(self.recipe.model.path),) if note]
+        return {
+            "recipe_digest": digest(self.recipe),
+            "objective": OBJECTIVES.name_of(self.recipe.objective),
+            "reference": trainer.reference.description if trainer.reference else "none",
+            "start_margin": trainer.start_margin,
+            "steps": trainer.state.global_step,
+            "train": {"pairs": len(train.dataset), "preparation": describe(train.report), **training},
+            "held_out": {"pairs": len(held_out.dataset), **accuracy} if held_out else {},
+            "generation": comparison.summary if comparison else {},
+            "precision": self.precision.reason,
+            "notes": notes,
+            "seconds": round(time.perf_counter() - self.started, 1),
+            "peak_memory_gib": round(peak_memory_gib(), 2),
+            "versions": {p: importlib.metadata.version(p) for p in ("align", "torch", "transformers", "peft")},
+        }
+
+    def _finish(self, summary: dict[str, Any], comparison: BeforeAfter | None) -> None:
+        path = self.folder.path
+        if comparison is not None:
+            print(side_by_side(comparison.base, comparison.aligned))
+            (path / "samples.md").write_text(samples_markdown(comparison.base, comparison.aligned), encoding="utf-8")
+            scores = {"base": comparison.base.scores, "aligned": comparison.aligned.scores}
+            (path / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
+            draw_comparison(comparison.summary, path, **scores)
+        draw_curves(path)
+        self.folder.write_summary(summary)
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        with self.arguments.main_process_first():
+            yield
+
+
+def sampling_copy(model: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """Return a copy of a model to generate with: adapters merged, in a type the device is fast at."""
+    duplicate = copy.deepcopy(model)
+    merged = duplicate.merge_and_unload() if has_adapter(duplicate) else duplicate
+    merged = merged.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    merged.config.use_cache = True
+    return merged
+
+
+def peak_memory_gib() -> float:
+    """Return the process's largest resident memory so far, in GiB; on a GPU, the device's largest allocation."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def _source(recipe: Recipe, precision: Precision) -> Source:
+    model = recipe.model
+    return Source(
+        path=model.path,
+        revision=model.revision,
+        dtype=precision.weights,
+        attn_implementation=model.attn_implementation,
+        trust_remote_code=model.trust_remote_code,
+    )

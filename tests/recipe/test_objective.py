@@ -1,0 +1,153 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from align.objectives.custom import FunctionObjective
+from align.objectives.dpo import DPO
+from align.recipe.errors import Origin, RecipeError
+from align.recipe.objective import build_objective
+from align.recipe.yaml_tree import Node, read_yaml
+
+Write = Callable[..., str]
+
+LOSSES = """
+    from __future__ import annotations
+    from dataclasses import dataclass
+    from typing import TYPE_CHECKING
+    from align.objectives.dpo import DPO
+    if TYPE_CHECKING:
+        from somewhere import Odd
+
+    def plain(policy, reference, beta=0.1):
+        return policy.chosen
+
+    def typed(policy, *, gamma: float, hard: bool = False):
+        return policy.chosen
+
+    def odd(policy, x: Odd = 1):
+        return policy.chosen
+
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(DPO):
+        gamma: float = 1.0
+        def __post_init__(self):
+            if self.gamma < 0:
+                raise ValueError("gamma must be at least 0")
+
+    answer = 42
+"""
+
+
+def section(text: str) -> Node:
+    node = read_yaml(text, lambda line: Origin("r.yaml", line))
+    assert node is not None
+    return node
+
+
+def built(text: str) -> object:
+    return build_objective(section(text), Node({}, Origin("r.yaml")))
+
+
+def refusal(node: Node) -> str:
+    with pytest.raises(RecipeError) as error:
+        build_objective(node, Node({}, Origin("r.yaml")))
+    return str(error.value)
+
+
+def test_a_registered_objective_by_name_and_alias() -> None:
+    assert built("name: dpo\nbeta: 1") == (DPO(beta=1.0), {})
+    assert built("name: sigmoid") == (DPO(), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "name: dpo\nbetta: 1",
+            "r.yaml:2: objective.betta: objective 'dpo' has no setting 'betta'; did you mean 'beta'?",
+        ),
+        ("name: dpo\nbeta: abc", "r.yaml:2: objective.beta: expected a number, found 'abc' (a text)"),
+        ("name: dpo\nbeta: -1", "r.yaml:2: objective.beta: beta must be greater than 0, got -1.0"),
+        ("beta: 1\nname: dpoo", "r.yaml:2: objective.name: unknown objective 'dpoo'; did you mean 'dpo'?"),
+        ("name: 3", "r.yaml:1: objective.name: expected a text, found 3 (a whole number)"),
+        ("beta: 1", "r.yaml:1: missing: objective.name"),
+        ("- dpo", "r.yaml:1: objective: a list of objectives cannot be trained yet; give one"),
+        ("3", "r.yaml:1: objective: expected a name, or a mapping with a name"),
+    ],
+)
+def test_what_is_refused(text: str, message: str) -> None:
+    assert refusal(section(text)) == message
+
+
+def test_a_missing_section_and_an_unknown_bare_name() -> None:
+    missing = Node(None, Origin("r.yaml", 9))
+    assert refusal(missing) == "r.yaml: missing: objective, for example {name: dpo, beta: 0.1}"
+    bare = Node({"name": Node("dpoo", Origin("r.yaml", 4))}, Origin("r.yaml", 4), implied=True)
+    assert refusal(bare) == "r.yaml:4: objective: unknown objective 'dpoo'; did you mean 'dpo'?"
+
+
+def test_a_function_of_the_users_own(write: Write) -> None:
+    write(LOSSES, "losses.py")
+    objective, spec = build_objective(section("{file: losses.py, name: plain, beta: 3}"), Node({}, Origin()))
+    assert isinstance(objective, FunctionObjective)
+    assert objective.settings == {"beta": 3}
+    assert objective.needs_reference
+    assert spec == {"file": str(Path.cwd() / "losses.py"), "name": "plain"}
+    typed, _ = build_objective(section("{file: losses.py, name: typed, gamma: 3}"), Node({}, Origin()))
+    assert isinstance(typed, FunctionObjective)
+    assert type(typed.settings["gamma"]) is float  # the function's annotations are read where it has any
+    odd, _ = build_objective(section("{file: losses.py, name: odd, x: y}"), Node({}, Origin()))
+    assert isinstance(odd, FunctionObjective)
+    assert odd.settings == {"x": "y"}
+
+
+def test_a_settings_class_of_the_users_own(write: Write) -> None:
+    write(LOSSES, "losses.py")
+    objective, spec = build_objective(section("{file: losses.py, name: Mine, gamma: 3}"), Node({}, Origin()))
+    assert isinstance(objective, DPO)
+    assert objective.gamma == 3.0  # type: ignore[attr-defined]
+    assert spec["name"] == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: plain\nfile: loses.py", "r.yaml:2: objective.file: no Python file"),
+        (
+            "name: x\nfile: broken.py",
+            "r.yaml:2: objective.file: {cwd}/broken.py failed while it was imported: ZeroDivision",
+        ),
+        (
+            "file: losses.py\nname: plan",
+            "r.yaml:2: objective.name: {cwd}/losses.py defines no 'plan'; did you mean 'plain'?",
+        ),
+        (
+            "file: losses.py\nname: answer",
+            "r.yaml:2: objective.name: 'answer' of {cwd}/losses.py is neither a function",
+        ),
+        ("file: losses.py", "r.yaml:1: missing: objective.name"),
+        ("file: 3\nname: plain", "r.yaml:1: objective.file: expected a text"),
+        (
+            "file: losses.py\nname: plain\nbetta: 1",
+            "r.yaml:3: objective.betta: plain has no setting 'betta'; did you mean 'beta'?",
+        ),
+        ("file: losses.py\nname: typed", "r.yaml:1: missing: objective.gamma"),
+        (
+            "file: losses.py\nname: Mine\ngama: 1",
+            "r.yaml:3: objective.gama: objective 'Mine' has no setting 'gama'; did you",
+        ),
+        ("file: losses.py\nname: Mine\ngamma: x", "r.yaml:3: objective.gamma: expected a number, found 'x' (a text)"),
+        ("file: losses.py\nname: Mine\ngamma: -1", "r.yaml:3: objective.gamma: gamma must be at least 0"),
+    ],
+)
+def test_what_is_refused_of_the_users_own(write: Write, text: str, message: str) -> None:
+    write(LOSSES, "losses.py")
+    write("1 / 0", "broken.py")
+    assert refusal(section(text)).startswith(message.replace("{cwd}", str(Path.cwd())))
+
+
+def test_a_wrong_type_for_an_annotated_parameter(write: Write) -> None:
+    write(LOSSES, "losses.py")
+    message = refusal(section("file: losses.py\nname: typed\ngamma: 1\nhard: maybe"))
+    assert message == "r.yaml:4: objective.hard: expected true or false, found 'maybe' (a text)"
