@@ -25,9 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, or only print the configuration."""
     if arguments.print_config:
-        from align.recipe.resolve import print_config
+        from align.recipe.load import build_recipe, load_tree
+        from align.recipe.show import print_config
 
-        print(print_config(recipe_path(arguments.recipe), arguments.overrides))
+        tree = load_tree(recipe_path(arguments.recipe), arguments.overrides)
+        print(print_config(build_recipe(tree), tree))
         return 0
     recipe, name = recipe_of(arguments)
 

@@ -32,8 +32,6 @@ class Samples:
         prompts: prompt of each row.
         completions: what the model wrote.
         scores: the scorer's reward of each completion.
-        logps_policy: summed log-probability of the completion under the aligned model, in nats.
-        logps_reference: the same under the base model.
         lengths: tokens of each completion.
         ended: whether the model ended the completion itself, rather than reaching the limit.
     """
@@ -41,8 +39,6 @@ class Samples:
     prompts: list[str]
     completions: list[str]
     scores: list[float]
-    logps_policy: list[float]
-    logps_reference: list[float]
     lengths: list[int]
     ended: list[bool]
 
@@ -58,7 +54,9 @@ class Samples:
         return len(self.prompts)
 
 
-def compare_samples(base: Samples, aligned: Samples, settings: EvaluationSettings) -> dict[str, Any]:
+def compare_samples(
+    base: Samples, aligned: Samples, log_ratios: Sequence[float], settings: EvaluationSettings
+) -> dict[str, Any]:
     """Return what changed from the base to the aligned model, ready for JSON.
 
     Rows are paired: row i of both is the same prompt and the same sample index. Intervals resample prompts, all rows
@@ -67,6 +65,8 @@ def compare_samples(base: Samples, aligned: Samples, settings: EvaluationSetting
     Args:
         base: samples of the base model.
         aligned: samples of the aligned model, on the same prompts in the same order.
+        log_ratios: of each aligned sample, its summed log-probability under the aligned model minus that under the
+            base model, in nats.
         settings: level and resamples of the intervals.
 
     Returns:
@@ -77,7 +77,7 @@ def compare_samples(base: Samples, aligned: Samples, settings: EvaluationSetting
         sample.
 
         ``kl`` is the Monte-Carlo estimate of KL(aligned || base) of completions up to the token limit, in nats a
-        completion: the mean over aligned samples of ``logps_policy - logps_reference``. It is unbiased where they were
+        completion: the mean of ``log_ratios``. It is unbiased where the aligned samples were
         sampled at temperature 1 with the whole nucleus; it can come out below 0 by chance. ``per_token`` is the same
         sum divided by all tokens of the aligned samples.
 
@@ -92,7 +92,7 @@ def compare_samples(base: Samples, aligned: Samples, settings: EvaluationSetting
         "confidence": settings.confidence,
         "reward": _reward(base, aligned, level),
         "win_rate": _win_rate(base, aligned, level),
-        "kl": _kl(aligned, level),
+        "kl": _kl(aligned, log_ratios, level),
         "distinct_1": _both(partial(_distinct, n=1), base, aligned),
         "distinct_2": _both(partial(_distinct, n=2), base, aligned),
         "repetition": _both(lambda samples: repetition(samples.completions), base, aligned),
@@ -172,12 +172,10 @@ def _win_rate(base: Samples, aligned: Samples, level: dict[str, Any]) -> dict[st
     return {**bootstrap_mean(won, groups=base.prompts, **level).as_dict(), "ties": ties}
 
 
-def _kl(aligned: Samples, level: dict[str, Any]) -> dict[str, float]:
-    policy = finite_column(aligned.logps_policy, "log-probabilities of the aligned model")
-    reference = finite_column(aligned.logps_reference, "log-probabilities of the base model")
-    log_ratios = policy - reference
-    per_token = float(log_ratios.sum()) / max(sum(aligned.lengths), 1)
-    return {**bootstrap_mean(log_ratios, groups=aligned.prompts, **level).as_dict(), "per_token": per_token}
+def _kl(aligned: Samples, log_ratios: Sequence[float], level: dict[str, Any]) -> dict[str, float]:
+    ratios = finite_column(log_ratios, "log-ratios of the aligned samples")
+    per_token = float(ratios.sum()) / max(sum(aligned.lengths), 1)
+    return {**bootstrap_mean(ratios, groups=aligned.prompts, **level).as_dict(), "per_token": per_token}
 
 
 def _both(measure: Callable[[Samples], float], base: Samples, aligned: Samples) -> dict[str, float]:

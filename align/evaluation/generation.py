@@ -53,31 +53,35 @@ def before_and_after(
         batch_size=settings.batch_size,
         seed=settings.seed,
     )
-    found = {}
-    for name, model in (("base", base), ("aligned", aligned)):
-        completions = cached_samples(model, tokenizer, repeated, decoding, label=f"sampling, {name} model")
-        found[name] = _scored(completions, base, aligned, settings, label=f"log-probs, {name} samples")
-    summary = compare_samples(found["base"], found["aligned"], evaluation)
-    return BeforeAfter(base=found["base"], aligned=found["aligned"], summary=summary)
+    completions = {
+        name: cached_samples(model, tokenizer, repeated, decoding, label=f"sampling, {name} model")
+        for name, model in (("base", base), ("aligned", aligned))
+    }
+    samples = {name: _scored(found, settings.scorer) for name, found in completions.items()}
+    ratios = _log_ratios(completions["aligned"], aligned, base, settings)
+    summary = compare_samples(samples["base"], samples["aligned"], ratios, evaluation)
+    return BeforeAfter(base=samples["base"], aligned=samples["aligned"], summary=summary)
 
 
-def _scored(
-    completions: Sequence[Completion], base: Any, aligned: Any, settings: GenerationSettings, *, label: str
-) -> Samples:
+def _scored(completions: Sequence[Completion], scorer: str) -> Samples:
     prompts, texts = [c.prompt for c in completions], [c.text for c in completions]
-    with tqdm(total=2 * len(completions), desc=label, unit="seq", leave=False) as bar:
-        policy, reference = (
-            _logps(m, completions, settings.batch_size, settings.temperature, bar) for m in (aligned, base)
-        )
     return Samples(
         prompts=prompts,
         completions=texts,
-        scores=load_scorer(settings.scorer)(prompts, texts),
-        logps_policy=policy,
-        logps_reference=reference,
+        scores=load_scorer(scorer)(prompts, texts),
         lengths=[len(c.ids) for c in completions],
         ended=[c.ended for c in completions],
     )
+
+
+def _log_ratios(
+    completions: Sequence[Completion], aligned: Any, base: Any, settings: GenerationSettings
+) -> list[float]:
+    with tqdm(total=2 * len(completions), desc="KL to the base", unit="seq", leave=False) as bar:
+        policy, reference = (
+            _logps(model, completions, settings.batch_size, settings.temperature, bar) for model in (aligned, base)
+        )
+    return [ours - theirs for ours, theirs in zip(policy, reference, strict=True)]
 
 
 @torch.inference_mode()

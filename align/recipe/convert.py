@@ -27,7 +27,8 @@ def convert(node: Node, annotation: Any, key: str) -> Any:
         RecipeError: naming what was expected and what was found.
     """
     if not _fits(node.value, annotation):
-        raise RecipeError(f"expected {_expected(annotation)}, found {_found(node.value)}", key=key, origin=node.origin)
+        message = f"expected {_expected(annotation)}, found {_found(node.value)}"
+        raise RecipeError(message + _hint(node.value, annotation), key=key, origin=node.origin)
     kind = _kind(annotation)
     if kind is Union:
         return convert(node, _member(node.value, annotation), key)
@@ -183,6 +184,11 @@ def _expected(annotation: Any) -> str:
     if kind in _MAPPINGS or is_dataclass(kind):
         return "a mapping"
     return "a list" if kind in _LISTS else _WORDS.get(kind, "a text")
+
+
+def _hint(value: object, annotation: Any) -> str:
+    quotable = isinstance(value, int | float) and str in (annotation, *get_args(annotation))
+    return "; a text that looks like this needs quotes" if quotable else ""
 
 
 def _found(value: object) -> str:

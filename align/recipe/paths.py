@@ -1,7 +1,7 @@
 """Paths of a recipe made absolute where they exist, so that its run can be repeated from any folder."""
 
+import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
 from align.recipe.schema import (
@@ -31,8 +31,8 @@ def anchored(recipe: Recipe) -> Recipe:
 
 def absolute_where_it_exists(path: str) -> str:
     """Return an existing path as an absolute one, anything else as it is."""
-    file = Path(path).expanduser()
-    return str(file.absolute()) if path and file.exists() else path
+    file = os.path.expanduser(path)
+    return os.path.abspath(file) if os.path.exists(file) else path
 
 
 def _model(model: ModelSettings) -> ModelSettings:

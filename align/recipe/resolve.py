@@ -72,7 +72,8 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def represent_text(self, data: str) -> yaml.ScalarNode:
-        style = None if isinstance(scalar(data), str) and data != "<<" else "'"
+        clear = isinstance(scalar(data), str) and data != "<<"
+        style = '"' if not data.isprintable() else None if clear else "'"
         return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 

@@ -129,9 +129,15 @@ def _rehearse(node: Node, settings: Mapping[str, Any]) -> None:
 
 
 def _blamed(node: Node, message: str) -> RecipeError:
+    """Return the error at the first setting that the message names, be it as ``logging_steps`` or ``LoggingSteps``."""
     assert isinstance(node.value, dict)
-    named = next((word for word in re.findall(r"\w+", message) if word in node.value), None)
+    given = {_folded(name): name for name in node.value}
+    named = next((given[_folded(word)] for word in re.findall(r"\w+", message) if _folded(word) in given), None)
     return RecipeError(message, key=KEY, origin=node.origin) if named is None else _refuse(node, named, message)
+
+
+def _folded(word: str) -> str:
+    return word.replace("_", "").lower()
 
 
 def _one_line(error: Exception) -> str:

@@ -66,7 +66,7 @@ def draw_curves(run_dir: str | Path, out: str | Path | None = None) -> list[Path
         ValueError: the metrics cannot be read, or hold nothing that a panel shows.
     """
     rows = read_metrics(run_dir)
-    panels = [panel for panel in PANELS if any(len(_series(rows, key)) for key in panel.keys)]
+    panels = [panel for panel in PANELS if any(_is_number(row.get(key)) for row in rows for key in panel.keys)]
     if not panels:
         raise ValueError(f"{run_dir} logged nothing that a panel shows")
     with _look():
@@ -168,8 +168,10 @@ def _title(axes: Axes, title: str, detail: str = "") -> None:
 
 
 def _legend(axes: Axes) -> None:
-    for line in axes.legend(fontsize=9).get_lines():
-        line.set_alpha(1)
+    """Draw the legend, if anything was drawn, with the pale lines in full colour."""
+    if axes.get_legend_handles_labels()[0]:
+        for line in axes.legend(fontsize=9).get_lines():
+            line.set_alpha(1)
 
 
 def _change(series: Series) -> Series:
@@ -293,7 +295,7 @@ def _two_scales(axes: Axes, left: tuple[Series, str], right: tuple[Series, str])
     """Draw two series on two vertical axes, each axis in its line's colour; return the right one."""
     twin = axes.twinx()
     twin.grid(visible=False)
-    twin.spines["right"].set_visible(True)
+    twin.spines["right"].set_visible(bool(len(right[0])))
     for side, (series, label), colour, dash in ((axes, left, BLUE, "-"), (twin, right, VERMILLION, "--")):
         _line(side, series, label, colour, linestyle=dash)
         side.set_ylabel(label, color=colour)

@@ -6,6 +6,7 @@ was killed may leave half of its last one.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -63,4 +64,4 @@ def _row(line: bytes, number: int, path: Path) -> dict[str, Any]:
 
 
 def _is_step(step: object) -> bool:
-    return isinstance(step, int | float) and not isinstance(step, bool)
+    return isinstance(step, int | float) and not isinstance(step, bool) and math.isfinite(step)

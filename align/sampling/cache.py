@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,16 +9,13 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from align.data.cache import cache_root
+from align.data.template import render_prompt
 from align.models.load import fingerprint
-from align.sampling.generate import Completion, Decoding, prompt_ids, sample
+from align.sampling.generate import Completion, Decoding, sample
 
 VERSION = 1
 """Raised when the meaning of a cached file changes."""
-
-
-def cache_root() -> Path:
-    """Return the folder for things that can be made again: ``$ALIGN_CACHE``, else ``~/.cache/align``."""
-    return Path(os.environ.get("ALIGN_CACHE") or Path.home() / ".cache" / "align").expanduser()
 
 
 def cached_samples(
@@ -53,7 +49,7 @@ def cached_samples(
 def _key(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], decoding: Decoding) -> str:
     digest = hashlib.sha256(f"{VERSION} {fingerprint(model)} {sorted(asdict(decoding).items())}".encode())
     for prompt in prompts:
-        digest.update(f"{prompt_ids(tokenizer, prompt)}\n".encode())
+        digest.update(f"{render_prompt(tokenizer, prompt)}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -80,11 +80,6 @@ def sample(
         model.train(was_training)
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """Return the tokens that stand before the answer to a prompt, as training sees them."""
-    return list(render_prompt(tokenizer, prompt))
-
-
 def _sample_batch(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -93,7 +88,7 @@ def _sample_batch(
     *,
     tick: Callable[[int], Any],
 ) -> list[Completion]:
-    tokens = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    tokens = [render_prompt(tokenizer, prompt) for prompt in prompts]
     longest = max(map(len, tokens))
     ids = torch.full((len(tokens), longest), tokenizer.pad_token_id, device=model.device)
     mask = torch.zeros_like(ids)

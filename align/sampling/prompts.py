@@ -37,12 +37,12 @@ def split_of(prompt: str) -> Literal["train", "heldout"]:
 
 
 def _text(name: str) -> str:
-    shipped = files("align.sampling").joinpath("prompts", f"{name}.txt")
+    shipped = files("align.sampling").joinpath("lists", f"{name}.txt")
     if shipped.is_file():
         return shipped.read_text(encoding="utf-8")
     file = Path(name).expanduser()
     if not file.is_file():
-        lists = sorted(p.name.removesuffix(".txt") for p in files("align.sampling").joinpath("prompts").iterdir())
+        lists = sorted(p.name.removesuffix(".txt") for p in files("align.sampling").joinpath("lists").iterdir())
         raise ValueError(f"no list of prompts and no file {name!r}; lists that come with align: {', '.join(lists)}")
     try:
         return file.read_text(encoding="utf-8-sig")

@@ -2,7 +2,6 @@
 
 import copy
 import importlib.metadata
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -180,6 +179,7 @@ class _Run:
     ) -> dict[str, Any]:
         notes = [note for note in (describe_weights(self.recipe.model.path),) if note]
         return {
+            "folder": str(self.folder.path),
             "recipe_digest": digest(self.recipe),
             "objective": OBJECTIVES.name_of(self.recipe.objective),
             "reference": trainer.reference.description if trainer.reference else "none",
@@ -200,9 +200,7 @@ class _Run:
         if comparison is not None:
             print(side_by_side(comparison.base, comparison.aligned))
             (path / "samples.md").write_text(samples_markdown(comparison.base, comparison.aligned), encoding="utf-8")
-            scores = {"base": comparison.base.scores, "aligned": comparison.aligned.scores}
-            (path / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
-            draw_comparison(comparison.summary, path, **scores)
+            draw_comparison(comparison.summary, path)
         draw_curves(path)
         self.folder.write_summary(summary)
 

@@ -96,7 +96,7 @@ def test_values_by_their_annotation(text: str, annotation: Any, value: object) -
         ("false", float, "expected a number, found false (a truth value)"),
         ("1", bool, "expected true or false, found 1 (a whole number)"),
         ("yes", bool, "expected true or false, found 'yes' (a text)"),
-        ("8", str, "expected a text, found 8 (a whole number)"),
+        ("8", str, "expected a text, found 8 (a whole number); a text that looks like this needs quotes"),
         ("null", str, "expected a text, found nothing (null)"),
         ("x", None, "expected null, found 'x' (a text)"),
         ("[1]", float | None, "expected a number or null, found a list"),

@@ -82,7 +82,7 @@ def test_overrides_go_through_the_same_checks(write: Write) -> None:
     [
         ("trainr.max_steps=1", "trainr: a recipe has no section 'trainr'; did you mean 'trainer'?"),
         ("trainer.max_stepz=1", "transformers.TrainingArguments has no field 'max_stepz'; did you mean 'max_steps'?"),
-        ("model.lora.rr=1", "'model.lora' has no setting 'rr'; known: lora_alpha, lora_dropout, r, target_modules"),
+        ("model.lora.rr=1", "'model.lora' has no setting 'rr'; did you mean 'r'?"),
         ("model.lora={r: 0}", "model.lora.r: r must be greater than 0, got 0"),
         ("data.train.synth.limt=8", "'data.train.synth' has no setting 'limt'; did you mean 'limit'?"),
         ("data.train.weight=0", "weight must be greater than 0, got 0.0"),
@@ -104,8 +104,8 @@ def test_a_wrong_override_is_named(write: Write, override: str, message: str) ->
 @pytest.mark.parametrize(
     ("before", "after", "line", "key", "message"),
     [
-        ("objective:", "objektive:", 14, "objektive", "a recipe has no section 'objektive'; did you mean 'objective'?"),
-        ("beta", "betta", 16, "objective.betta", "objective 'dpo' has no setting 'betta'; did you mean 'beta'?"),
+        ("objective:", "objektive:", 15, "objektive", "a recipe has no section 'objektive'; did you mean 'objective'?"),
+        ("beta", "betta", 17, "objective.betta", "objective 'dpo' has no setting 'betta'; did you mean 'beta'?"),
         ("r: 8", "r: -8", 6, "model.lora.r", "r must be greater than 0, got -8"),
         ("dtype: float32", "dtype: fp32", 4, "model.dtype", "'fp32' is none of the choices; known: auto, bfloat16, "),
         ("q_proj, v", "q_proj, 3, v", 7, "model.lora.target_modules.1", "expected a text, found 3 (a whole number)"),

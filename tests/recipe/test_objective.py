@@ -70,7 +70,11 @@ def test_a_registered_objective_by_name_and_alias() -> None:
         ("name: dpo\nbeta: abc", "r.yaml:2: objective.beta: expected a number, found 'abc' (a text)"),
         ("name: dpo\nbeta: -1", "r.yaml:2: objective.beta: beta must be greater than 0, got -1.0"),
         ("beta: 1\nname: dpoo", "r.yaml:2: objective.name: unknown objective 'dpoo'; did you mean 'dpo'?"),
-        ("name: 3", "r.yaml:1: objective.name: expected a text, found 3 (a whole number)"),
+        (
+            "name: 3",
+            "r.yaml:1: objective.name: expected a text, found 3 (a whole number); a text that looks "
+            "like this needs quotes",
+        ),
         ("beta: 1", "r.yaml:1: missing: objective.name"),
         ("- dpo", "r.yaml:1: objective: a list of objectives cannot be trained yet; give one"),
         ("3", "r.yaml:1: objective: expected a name, or a mapping with a name"),

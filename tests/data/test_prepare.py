@@ -1,0 +1,206 @@
+import csv
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from align.data import tokenize
+from align.data.prepare import PreparationReport, describe, prepare_pairs, split_by_prompt
+from align.data.rows import DataError
+from align.recipe.schema import SourceSettings
+
+ROWS = [
+    {"prompt": f"Is the sky {i % 40}?", "chosen": f" Yes {i}.", "rejected": " No.", "weight": 1 + i % 2}
+    for i in range(60)
+]
+HH_FILE = os.environ.get("ALIGN_HH_FILE", "")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that were tokenised."""
+    sizes: list[int] = []
+    whole = tokenize.PairTokenizer.__call__
+
+    def count(self: Any, rows: Any) -> Any:
+        sizes.append(len(rows))
+        return whole(self, rows)
+
+    monkeypatch.setattr(tokenize.PairTokenizer, "__call__", count)
+    return sizes
+
+
+def ids(data: datasets.Dataset) -> list[Any]:
+    return [(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"], row["weight"]) for row in data]
+
+
+def save(folder: Path, kind: str) -> str:
+    file = folder / f"pairs{kind}"
+    if kind in (".jsonl", ".jsonl.gz"):
+        text = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+        file.write_bytes(gzip.compress(text) if kind.endswith(".gz") else text)
+    elif kind == ".json":
+        file.write_text(json.dumps(ROWS))
+    elif kind == ".csv":
+        with file.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(ROWS[0]))
+            writer.writeheader()
+            writer.writerows(ROWS)
+    elif kind == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), file)
+    else:
+        datasets.Dataset.from_list(ROWS).save_to_disk(file)
+    return str(file)
+
+
+@pytest.mark.parametrize("kind", [".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet", "_folder"])
+def test_every_kind_of_file_gives_the_same_pairs(tmp_path: Path, plain, kind: str):
+    prepared = prepare_pairs(SourceSettings(path=save(tmp_path, kind)), plain)
+    direct = prepare_pairs(ROWS, plain)
+    assert ids(prepared.dataset) == ids(direct.dataset)
+    assert prepared.dataset["weight"][:2] == [1.0, 2.0]
+    assert prepared.report == direct.report
+    assert prepared.report.pairs == 60
+
+
+def test_columns_and_places(plain, write_jsonl):
+    data = prepare_pairs([SourceSettings(path=write_jsonl(ROWS))], plain).dataset
+    assert data.column_names == ["prompt_ids", "chosen_ids", "rejected_ids", "weight", "where", "prompt_hash"]
+    assert data[16]["where"] == "pairs.jsonl:17"
+    assert prepare_pairs(datasets.Dataset.from_list(ROWS), plain).dataset[2]["where"] == "train_dataset row 3"
+    assert plain.decode(data[16]["prompt_ids"]) == ROWS[16]["prompt"]
+    assert plain.decode(data[16]["chosen_ids"]) == " Yes 16.<|endoftext|>"
+
+
+def test_the_second_time_nothing_is_tokenised(chatml, write_jsonl, calls, caches: Path, capsys):
+    source = SourceSettings(path=write_jsonl(ROWS))
+    first = prepare_pairs([source], chatml)
+    assert (calls, first.cached) == ([60], False)
+    assert "tokenizing" in capsys.readouterr().err
+    chatml(["a", "bc"], padding="max_length", max_length=9)
+    write_jsonl(ROWS)
+    second = prepare_pairs([source], chatml)
+    assert (calls, second.cached) == ([60], True)
+    assert capsys.readouterr().err == ""
+    assert second.report == first.report
+    assert ids(second.dataset) == ids(first.dataset)
+    assert second.dataset._fingerprint == first.dataset._fingerprint
+    assert sorted(f.suffix for f in (caches / "prepared").iterdir()) == [".arrow", ".json"]
+
+
+def test_what_decides_changes_the_key(chatml, write_jsonl, calls):
+    file = write_jsonl(ROWS)
+    mapped = {"prompt": "chosen", "chosen": "prompt"}
+    variants: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({}, {}),
+        ({}, {"max_length": 512}),
+        ({}, {"truncation": "drop"}),
+        ({"weight": 0.5}, {}),
+        ({"columns": mapped}, {}),
+        ({"format": "preference"}, {}),
+    ]
+    prints = [prepare_pairs([SourceSettings(path=file, **s)], chatml, **o).dataset._fingerprint for s, o in variants]
+    chatml.chat_template += " "
+    prints.append(prepare_pairs([SourceSettings(path=file)], chatml).dataset._fingerprint)
+    write_jsonl([*ROWS, {**ROWS[0], "chosen": " New."}])
+    prints.append(prepare_pairs([SourceSettings(path=file)], chatml).dataset._fingerprint)
+    assert len(set(prints)) == len(prints) == len(calls)
+
+
+def test_a_mixture_is_its_sources_one_after_the_other(plain, write_jsonl):
+    a = SourceSettings(path=write_jsonl(ROWS, "a.jsonl"), weight=1.5)
+    b = SourceSettings(path=write_jsonl(ROWS[:10], "b.jsonl"), weight=0.5)
+    prepared = prepare_pairs([a, b, datasets.Dataset.from_list(ROWS[:2])], plain)
+    names = [where.split(":")[0].split(" ")[0] for where in prepared.dataset["where"]]
+    assert names == ["a.jsonl"] * 90 + ["b.jsonl"] * 5 + ["train_dataset[2]"] * 2
+    assert prepared.report.rows == 97
+
+
+def test_many_batches(plain, calls):
+    prepared = prepare_pairs(ROWS * 40, plain)
+    assert calls == [1000, 1000, 400]
+    assert len(prepared.dataset) == prepared.report.pairs == 2400
+
+
+def test_a_row_that_cannot_be_used_leaves_nothing_behind(plain, write_jsonl, caches: Path):
+    file = write_jsonl([*ROWS, {"prompt": "p", "chosen": "a", "rejected": "a"}])
+    with pytest.raises(DataError, match=r"pairs\.jsonl:61: chosen and rejected are the same"):
+        prepare_pairs([SourceSettings(path=file)], plain)
+    assert list((caches / "prepared").iterdir()) == []
+
+
+def test_no_pair_left(plain):
+    with pytest.raises(DataError, match="no pair is left: the sources hold 60 rows, all dropped for their length"):
+        prepare_pairs(ROWS, plain, max_length=2, truncation="drop")
+    with pytest.raises(DataError, match="no pair is left: the sources hold no rows"):
+        prepare_pairs([], plain)
+
+
+def test_pairs_that_are_tokens_already(plain):
+    given = prepare_pairs(ROWS, plain).dataset
+    again = prepare_pairs(given, plain)
+    assert again.dataset.to_list() == given.to_list()
+    bare = prepare_pairs(given.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]), plain, max_length=9)
+    assert set(bare.dataset["weight"]) == {1.0}
+    assert bare.dataset[2]["where"] == "train_dataset row 3"
+    assert max(len(r["prompt_ids"]) + len(r["chosen_ids"]) for r in given) > 9
+    assert max(len(r["prompt_ids"]) + len(r["chosen_ids"]) for r in bare.dataset) == 9
+
+
+def test_the_split_keeps_prompts_together(chatml, llama):
+    prepared = prepare_pairs(ROWS, chatml)
+    train, held_out = split_by_prompt(prepared, 0.3)
+    assert len(train) + len(held_out) == 60
+    assert not set(train["prompt_hash"]) & set(held_out["prompt_hash"])
+    again = split_by_prompt(prepared, 0.3)
+    assert [part._fingerprint for part in again] == [train._fingerprint, held_out._fingerprint]
+    other = split_by_prompt(prepare_pairs(ROWS[::-1], llama, max_length=9), 0.3)
+    assert set(other[1]["prompt_hash"]) == set(held_out["prompt_hash"])
+    more = split_by_prompt(prepared, 0.6)
+    assert set(held_out["prompt_hash"]) < set(more[1]["prompt_hash"])
+
+
+def test_the_share_held_out_is_about_the_one_asked_for(plain):
+    rows = [{"prompt": f"Number {i}", "chosen": "a", "rejected": "b"} for i in range(2000)]
+    _, held_out = split_by_prompt(prepare_pairs(rows, plain), 0.1)
+    assert abs(len(held_out) - 200) < 4 * (2000 * 0.1 * 0.9) ** 0.5
+
+
+def test_a_split_with_an_empty_side_is_refused(plain):
+    prepared = prepare_pairs(ROWS[:1], plain)
+    for fraction, said in ((1e-9, "leaves no pair held out"), (0.999999999, "leaves no pair to train on")):
+        with pytest.raises(DataError, match=said):
+            split_by_prompt(prepared, fraction)
+
+
+def test_a_report_in_one_line():
+    report = PreparationReport(
+        rows=1156,
+        pairs=1156,
+        truncated=36,
+        dropped=0,
+        silent=0,
+        prompt_tokens=1,
+        chosen_tokens=1,
+        rejected_tokens=1,
+        max_length=1024,
+        truncation="keep_start",
+    )
+    assert describe(report) == "1,156 pairs; 3.1 % truncated (keep_start, 1024 tokens); 0 dropped"
+
+
+@pytest.mark.skipif(not Path(HH_FILE).is_file(), reason="ALIGN_HH_FILE names no file")
+def test_published_transcripts_are_prepared_whole(plain):
+    prepared = prepare_pairs([SourceSettings(path=HH_FILE)], plain, max_length=None)
+    with gzip.open(HH_FILE, "rt", encoding="utf-8") as stream:
+        raws = [json.loads(line) for line in stream]
+    for row, raw in zip(prepared.dataset, raws, strict=True):
+        assert plain.decode(row["prompt_ids"] + row["chosen_ids"]) == raw["chosen"] + "<|endoftext|>"
+        assert plain.decode(row["prompt_ids"] + row["rejected_ids"]) == raw["rejected"] + "<|endoftext|>"
+    assert describe(prepared.report).startswith("1,156 pairs; 0.0 % truncated (keep_start, no limit); 0 dropped; 4 ")

@@ -1,0 +1,24 @@
+import pickle
+
+from align.data.rows import DataError, Row
+
+
+def test_an_error_names_place_column_and_fix():
+    error = DataError("is empty", where="pairs.jsonl:17", column="chosen", fix="remove the row")
+    assert str(error) == "pairs.jsonl:17: column 'chosen' is empty; remove the row"
+    assert (error.where, error.column, error.fix) == ("pairs.jsonl:17", "chosen", "remove the row")
+    assert isinstance(error, ValueError)
+
+
+def test_an_error_survives_the_way_back_from_a_worker():
+    error = DataError("is empty", where="a:1", column="chosen")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert again.where == "a:1"
+
+
+def test_digest_of_a_prompt_is_that_of_its_text():
+    rows = [Row(prompt=text, chosen="a", rejected="b", where="x:1") for text in ("Sky?", "Sky?", "Sea?")]
+    digests = [row.prompt_digest for row in rows]
+    assert digests[0] == digests[1] != digests[2]
+    assert len(digests[0]) == 16

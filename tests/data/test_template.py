@@ -1,0 +1,89 @@
+import pytest
+
+from align.data.rows import DataError, Row
+from align.data.template import Renderer, has_template, render_prompt
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+USER = {"role": "user", "content": "Is the sky blue?"}
+YES = {"role": "assistant", "content": "Yes."}
+NO = {"role": "assistant", "content": "No."}
+TURNS = Row(prompt=[SYSTEM, USER], chosen=[YES], rejected=[NO], where="pairs.jsonl:4")
+TEXT = Row(prompt="Sky?", chosen=" Blue.", rejected=" Red.", where="pairs.jsonl:5")
+
+
+def test_chatml_is_cut_behind_the_token_that_closes(chatml):
+    rendered = Renderer(chatml)(TURNS)
+    assert rendered.prompt == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nIs the sky blue?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert (rendered.chosen, rendered.rejected) == ("Yes.<|im_end|>", "No.<|im_end|>")
+    assert rendered.templated
+
+
+def test_llamas_turns_close_with_their_own_token(llama):
+    rendered = Renderer(llama)(TURNS)
+    assert rendered.prompt.startswith("<|bos|><|head|>system<|/head|>")
+    assert (rendered.chosen, rendered.rejected) == ("Yes.<|eot|>", "No.<|eot|>")
+
+
+def test_a_template_without_a_closing_token_gets_eos(chatml):
+    chatml.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}" + (
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    assert Renderer(chatml)(TURNS).chosen == "Yes.\n<|endoftext|>"
+
+
+def test_without_a_template_a_conversation_is_a_transcript(plain):
+    rendered = Renderer(plain)(TURNS)
+    assert rendered == (
+        "Be brief.\n\nHuman: Is the sky blue?\n\nAssistant:",
+        " Yes.<|endoftext|>",
+        " No.<|endoftext|>",
+        False,
+    )
+    assert not has_template(plain)
+
+
+def test_plain_text_is_never_templated(chatml):
+    assert Renderer(chatml)(TEXT) == ("Sky?", " Blue.<|endoftext|>", " Red.<|endoftext|>", False)
+
+
+def test_a_completion_of_several_turns_closes_at_its_end(chatml):
+    row = Row(prompt=[USER], chosen=[YES, USER, NO], rejected=[NO], where="a:1")
+    chosen = Renderer(chatml)(row).chosen
+    assert chosen.startswith("Yes.<|im_end|>\n<|im_start|>user\n")
+    assert chosen.endswith("assistant\nNo.<|im_end|>")
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused(chatml):
+    chatml.chat_template = "{{ messages | length }}: {{ messages[-1]['content'] }}"
+    with pytest.raises(DataError, match=r"pairs\.jsonl:4: the chat template writes the prompt differently"):
+        Renderer(chatml)(TURNS)
+
+
+def test_what_a_template_refuses_is_said(chatml):
+    chatml.chat_template = "{{ raise_exception('no system turns here') }}"
+    with pytest.raises(DataError, match=r"pairs\.jsonl:4: the chat template refuses the row: no system turns here"):
+        Renderer(chatml)(TURNS)
+
+
+def test_neighbours_of_one_role_are_joined_only_for_a_template_that_refuses_them(chatml):
+    row = Row(prompt=[USER, YES, NO, USER], chosen=[YES], rejected=[NO], where="a:1")
+    assert Renderer(chatml)(row).prompt.count("<|im_start|>assistant") == 3
+    strict = (
+        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('no') }}"
+    )
+    chatml.chat_template = strict + "{% endif %}[{{ m['content'] }}]{% endfor %}"
+    assert Renderer(chatml)(row).prompt == "[Is the sky blue?][Yes.\n\nNo.][Is the sky blue?]"
+
+
+def test_the_prompt_alone_has_the_ids_that_training_sees(chatml, llama):
+    for tokenizer in (chatml, llama):
+        text = Renderer(tokenizer)(Row(prompt=[USER], chosen=[YES], rejected=[NO], where="a:1")).prompt
+        assert render_prompt(tokenizer, USER["content"]) == tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert render_prompt(tokenizer, [USER]) == render_prompt(tokenizer, USER["content"])
+
+
+def test_the_prompt_alone_without_a_template(plain_llama):
+    ids = render_prompt(plain_llama, USER["content"])
+    assert plain_llama.decode(ids) == "<|bos|>\n\nHuman: Is the sky blue?\n\nAssistant:"

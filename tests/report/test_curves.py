@@ -1,0 +1,217 @@
+import json
+import struct
+import sys
+
+import pytest
+from matplotlib.figure import Figure
+
+from align.report.curves import change_in_words, draw_comparison, draw_curves
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def training(step, **more):
+    return {
+        "step": step,
+        "epoch": step / 100,
+        "loss": 0.7 - step / 1000,
+        "logps/chosen": -60.0 - step / 100,
+        "logps/rejected": -62.0 - step / 10,
+        "rewards/chosen": -step / 1000,
+        "rewards/rejected": -step / 100,
+        "rewards/margins": 9 * step / 1000,
+        "rewards/accuracies": 0.6,
+        "tokens_per_second": 2000.0,
+        "padding_fraction": 0.1,
+        "grad_norm": 2.0,
+        "learning_rate": 1e-5,
+    } | more
+
+
+def evaluation(step, chosen, rejected):
+    return {
+        "step": step,
+        "eval_loss": 0.65,
+        "eval_accuracy": 0.7,
+        "eval_accuracy_low": 0.62,
+        "eval_accuracy_high": 0.77,
+        "eval_logps/chosen": chosen,
+        "eval_logps/rejected": rejected,
+    }
+
+
+@pytest.fixture
+def run(tmp_path):
+    def logged(*rows):
+        folder = tmp_path / "run_with_$name$"
+        folder.mkdir(exist_ok=True)
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return folder
+
+    return logged
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, in order."""
+    figures, save = [], Figure.savefig
+
+    def keep(figure, *arguments, **options):
+        figures.append(figure)
+        return save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def titles(figure):
+    return [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible() and axes.get_title(loc="left")]
+
+
+def lines(axes):
+    return {line.get_label(): line for line in axes.get_lines()}
+
+
+def summary(count=40):
+    interval = {"value": 0.1, "low": 0.05, "high": 0.15}
+    return {
+        "confidence": 0.9,
+        "reward": {"base": interval, "aligned": interval, "difference": interval},
+        "win_rate": {**interval, "ties": 0.0},
+        "kl": {**interval, "per_token": 0.01},
+        "scores": {"base": [row / count for row in range(count)], "aligned": [0.5] * count},
+    }
+
+
+def test_a_whole_run_makes_both_files(run, drawn):
+    folder = run(*(training(step) for step in (10, 20, 30)), evaluation(10, -60, -62), evaluation(30, -63.14, -82.4))
+    png, svg = draw_curves(folder)
+    assert (png.name, svg.name) == ("curves.png", "curves.svg")
+    assert png.parent == svg.parent == folder
+    assert png.read_bytes().startswith(PNG)
+    assert struct.unpack(">I", png.read_bytes()[16:20]) == (1200,)
+    assert "<svg" in svg.read_text()[:1000]
+    assert len(titles(drawn[0])) == 6
+    assert drawn[0].get_suptitle() == "run_with_$name$"
+
+
+def test_the_title_says_what_happened_to_the_chosen(run, drawn):
+    draw_curves(run(training(10), training(60), evaluation(10, -60, -62), evaluation(30, -63.14, -82.4)))
+    assert titles(drawn[0])[0].endswith("held out: chosen -3.1 nats, rejected -20.4 (both fell)")
+
+
+def test_chosen_and_rejected_are_two_lines_that_start_at_zero(run, drawn):
+    draw_curves(run(training(100), training(200), training(400)))
+    found = lines(drawn[0].axes[0])
+    assert found["chosen"].get_ydata().tolist() == pytest.approx([0, -1, -3])
+    assert found["rejected"].get_ydata().tolist() == pytest.approx([0, -10, -30])
+    assert found["chosen"].get_color() != found["rejected"].get_color()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "words"),
+    [
+        ([-50, -53.14], [-50, -70.36], "training: chosen -3.1 nats, rejected -20.4 (both fell)"),
+        ([-50, -48], [-50, -60], "training: chosen +2.0 nats, rejected -10.0 (chosen rose, rejected fell)"),
+        ([-50, -48], [-50, -49], "training: chosen +2.0 nats, rejected +1.0 (both rose)"),
+        ([-50, -50.01], [-50, -60], "training: chosen +0.0 nats, rejected -10.0"),
+        ([-50, float("nan")], [-50, -60], "training: chosen +0.0 nats, rejected -10.0"),
+        ([-50, -51], [], "training: chosen -1.0 nats"),
+        ([], [], ""),
+    ],
+)
+def test_change_in_words(chosen, rejected, words):
+    rows = [{"step": step, "logps/chosen": value} for step, value in enumerate(chosen)]
+    rows += [{"step": 10 + step, "logps/rejected": value} for step, value in enumerate(rejected)]
+    assert change_in_words(rows) == words
+
+
+def test_held_out_change_speaks_first_once_there_are_two_evaluations():
+    rows = [training(0), training(100), evaluation(0, -60, -60)]
+    assert change_in_words(rows).startswith("training: chosen -1.0")
+    assert change_in_words([*rows, evaluation(100, -55, -61)]).startswith("held out: chosen +5.0")
+
+
+def test_a_step_logged_again_replaces_the_first(run, drawn):
+    rows = [{"step": step, "loss": loss} for step, loss in ((1, 0.9), (2, 0.8), (3, 0.7), (2, 0.5), (3, 0.4))]
+    draw_curves(run(*rows))
+    loss = lines(drawn[0].axes[0])["training"]
+    assert loss.get_xdata().tolist() == [1, 2, 3]
+    assert loss.get_ydata().tolist() == [0.9, 0.5, 0.4]
+
+
+def test_only_panels_with_data(run, drawn):
+    draw_curves(run({"step": 1, "loss": 0.5, "padding_fraction": 0.2}))
+    assert titles(drawn[0]) == ["Loss, mean over pairs", "Speed and padding"]
+
+
+def test_a_diverged_loss_is_not_hidden(run, drawn):
+    draw_curves(run(training(1), training(2, loss=float("nan")), training(3, loss=float("inf"))))
+    assert any(title.endswith("not finite: 2") for title in titles(drawn[0]))
+    draw_curves(run({"step": 1, "loss": float("nan")}))
+    assert titles(drawn[-1]) == ["Loss, mean over pairs\nlogged steps that were not finite: 1"]
+
+
+def test_error_bars_span_the_interval(run, drawn):
+    draw_curves(run(evaluation(5, -1, -1), evaluation(9, -1, -2)))
+    accuracy = next(axes for axes in drawn[0].axes if axes.get_title(loc="left").startswith("Accuracy"))
+    (bars,) = accuracy.collections
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [pytest.approx([0.62, 0.77])] * 2
+
+
+def test_every_axis_is_named(run, drawn):
+    draw_curves(run(training(1), training(2), evaluation(2, -60, -62)))
+    assert all(axes.get_ylabel() for axes in drawn[0].axes)
+    assert sum(axes.get_xlabel() == "optimiser step" for axes in drawn[0].axes) == 6
+
+
+def test_no_text_is_cut_off(run, drawn):
+    draw_curves(run(training(100), training(9000), evaluation(9000, -60, -62)))
+    figure = drawn[0]
+    texts = [text for axes in figure.axes for text in (axes._left_title, axes.xaxis.label, axes.yaxis.label)]
+    for text in texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+
+
+def test_figures_can_go_elsewhere_and_repeat_byte_by_byte(run, tmp_path):
+    folder = run(training(1), training(2))
+    first = [path.read_bytes() for path in draw_curves(folder, out=tmp_path / "one" / "deep")]
+    second = [path.read_bytes() for path in draw_curves(folder, out=tmp_path / "two")]
+    assert first == second
+    assert not (folder / "curves.png").exists()
+
+
+def test_nothing_to_draw_is_an_error(run):
+    with pytest.raises(ValueError, match="nothing that a panel shows"):
+        draw_curves(run({"step": 1, "epoch": 0.1}))
+
+
+def test_no_global_figure_is_left_behind(run):
+    draw_curves(run(training(1)))
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or not pyplot.get_fignums()
+
+
+def test_comparison_figure(tmp_path, drawn):
+    path = draw_comparison(summary(), tmp_path)
+    assert path == tmp_path / "reward.png"
+    assert path.read_bytes().startswith(PNG)
+    upper, lower = drawn[0].axes
+    assert [sum(bar.get_height() for bar in axes.patches[:-1]) for axes in (upper, lower)] == [40, 40]
+    assert upper.get_title(loc="left") == "base: mean +0.10 [+0.05, +0.15]"
+    assert "win rate 0.10 [0.05, 0.15]" in drawn[0].get_suptitle()
+    assert "90% intervals" in drawn[0].get_suptitle()
+
+
+def test_comparison_where_all_scores_are_alike(tmp_path):
+    alike = summary() | {"scores": {"base": [0.5], "aligned": [0.5]}}
+    assert draw_comparison(alike, tmp_path / "new").exists()
+
+
+def test_comparison_needs_scores(tmp_path):
+    with pytest.raises(ValueError, match="scores"):
+        draw_comparison({"reward": {}}, tmp_path)
