@@ -36,11 +36,21 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     return top
 
 
+def parsed(top: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse words; overrides may stand before, between and after options, where argparse alone loses the later ones."""
+    arguments, rest = top.parse_known_args(words)
+    if rest and (not hasattr(arguments, "overrides") or any(word.startswith("-") for word in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 for a user's mistake, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in words if word in COMMANDS), None)
-    arguments = parser(command).parse_args(words)
+    arguments = parsed(parser(command), words)
     try:
         return int(arguments.run(arguments))
     except ValueError as error:

@@ -54,12 +54,16 @@ def reader_of(file: Path) -> Callable[[Path], Iterator[RawRow]]:
     return READERS[kind]
 
 
-def count_rows(file: Path) -> int | None:
-    """Return the number of rows where a file states it (Parquet), else None."""
-    if kind_of(file.name) != ".parquet":
-        return None
-    with _parquet(file) as opened:
-        return int(opened.metadata.num_rows)
+def rows_in(file: Path) -> int | None:
+    """Return the number of rows where it can be told without parsing them (Parquet, JSON lines), else None."""
+    kind = kind_of(file.name)
+    if kind == ".parquet":
+        with _parquet(file) as opened:
+            return int(opened.metadata.num_rows)
+    if kind == ".jsonl":
+        with _open(file) as stream:
+            return sum(1 for line in stream if line.strip())
+    return None
 
 
 def _read_jsonl(file: Path) -> Iterator[RawRow]:

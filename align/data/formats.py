@@ -22,7 +22,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from align.data.rows import DataError, Message, Row, Text, last_words
+from align.data.rows import DataError, Message, Row, Text, is_encodable, last_words
 from align.data.turns import (
     Conversation,
     check_order,
@@ -164,6 +164,9 @@ def weight_of(raw: Mapping[str, Any], where: str) -> float:
 
 
 def _check(row: Row, *, may_say_nothing: bool) -> None:
+    for column, text in (("prompt", row.prompt), ("chosen", row.chosen), ("rejected", row.rejected)):
+        if not is_encodable(text):
+            raise DataError("holds half a character (a lone surrogate)", where=row.where, column=column)
     for column, side in (("chosen", row.chosen), ("rejected", row.rejected)):
         if not last_words(side).strip() and not may_say_nothing:
             raise DataError("is empty", where=row.where, column=column, fix="remove the row")

@@ -9,7 +9,7 @@ import datasets
 
 from align.data.formats import weight_of
 from align.data.rows import DataError
-from align.data.sources import OpenSource, open_dataset, open_list, open_source
+from align.data.sources import OpenSource, open_dataset, open_list, open_source, share_of
 from align.data.truncate import TokenPair
 from align.recipe.schema import SourceSettings
 
@@ -31,7 +31,7 @@ class Input:
     @property
     def rows(self) -> int | None:
         """Rows that are taken, where known."""
-        return None if self.source.count is None else round(self.source.count * self.settings.weight)
+        return share_of(self.source.count(), self.settings.weight)
 
     @property
     def key(self) -> list[Any]:

@@ -44,7 +44,7 @@ class Row:
     def prompt_digest(self) -> str:
         """16 hex digits of the SHA-256 of the prompt's text, the same for every tokenizer and on every machine."""
         text = self.prompt if isinstance(self.prompt, str) else json.dumps(self.prompt, sort_keys=True)
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class DataError(ValueError):
@@ -67,3 +67,13 @@ class DataError(ValueError):
 def last_words(completion: Text) -> str:
     """Return the text of a completion, or of its last turn."""
     return completion if isinstance(completion, str) else completion[-1]["content"]
+
+
+def is_encodable(text: Text) -> bool:
+    """Return whether all of a text is Unicode that can be written; JSON escapes can hold halves of characters."""
+    try:
+        for words in [text] if isinstance(text, str) else [turn["content"] for turn in text]:
+            words.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -16,7 +16,7 @@ from typing import Any
 
 import datasets
 
-from align.data.files import RawRow, count_rows, kind_of, reader_of
+from align.data.files import RawRow, kind_of, reader_of, rows_in
 from align.data.rows import DataError
 from align.objectives.registry import did_you_mean
 from align.recipe.schema import SourceSettings
@@ -34,14 +34,14 @@ class OpenSource:
         name: what places begin with.
         read: starts a new pass over the raw rows.
         content: returns a digest that changes with the content, and should with nothing else.
-        count: rows of one pass, where that is known without reading them.
+        count: returns the rows of one pass, or None where that cannot be told without parsing them.
         columns: names of the columns, where they are known without reading rows.
     """
 
     name: str
     read: Callable[[], Iterator[RawRow]]
     content: Callable[[], str]
-    count: int | None
+    count: Callable[[], int | None]
     columns: Sequence[str] = ()
 
 
@@ -55,6 +55,24 @@ def read_rows(source: SourceSettings) -> Iterator[RawRow]:
         DataError: if there is no such source, split or column, or its content is broken.
     """
     return rows_of(open_source(source), source)
+
+
+def count_rows(source: SourceSettings) -> int | None:
+    """Return how many rows a source gives, its share taken, or None where that cannot be told before reading them.
+
+    A hub name is not asked: that would fetch it.
+
+    Raises:
+        DataError: as :func:`open_source`.
+    """
+    if source.path is not None and _is_hub_name(source.path):
+        return None
+    return share_of(open_source(source).count(), source.weight)
+
+
+def share_of(count: int | None, share: float) -> int | None:
+    """Return how many of so many rows :func:`take_share` takes."""
+    return None if count is None else count * int(share) + int(share % 1 * count + 0.5)
 
 
 def rows_of(opened: OpenSource, settings: SourceSettings) -> Iterator[RawRow]:
@@ -76,7 +94,7 @@ def open_source(source: SourceSettings) -> OpenSource:
         return _open_file(path, source)
     if path.is_dir():
         return open_dataset(_load_folder(path, source), name=path.name or str(path))
-    if kind_of(path.name) or not HUB_NAME.fullmatch(source.path):
+    if not _is_hub_name(source.path):
         raise DataError(_missing(path))
     return open_dataset(_load_hub(source), name=source.path)
 
@@ -88,7 +106,7 @@ def open_dataset(dataset: datasets.Dataset, *, name: str) -> OpenSource:
         name=name,
         read=lambda: ((f"{name} row {number}", row) for number, row in enumerate(plain, 1)),
         content=lambda: str(dataset._fingerprint),
-        count=len(dataset),
+        count=lambda: len(dataset),
         columns=dataset.column_names,
     )
 
@@ -103,7 +121,7 @@ def open_list(rows: Sequence[Mapping[str, Any]], *, name: str) -> OpenSource:
         name=name,
         read=lambda: ((f"{name} row {number}", dict(row)) for number, row in enumerate(rows, 1)),
         content=digest,
-        count=len(rows),
+        count=lambda: len(rows),
     )
 
 
@@ -147,6 +165,11 @@ def rename_columns(row: dict[str, Any], columns: Mapping[str, str], where: str) 
     return {**row, **{ours: row[theirs] for ours, theirs in columns.items()}}
 
 
+def _is_hub_name(path: str) -> bool:
+    on_disk = Path(path).expanduser().exists()
+    return not on_disk and kind_of(Path(path).name) is None and HUB_NAME.fullmatch(path) is not None
+
+
 def _open_file(file: Path, source: SourceSettings) -> OpenSource:
     reader = reader_of(file)
     if source.split is not None:
@@ -156,7 +179,7 @@ def _open_file(file: Path, source: SourceSettings) -> OpenSource:
         name=file.name,
         read=lambda: reader(file),
         content=lambda: _digest(file),
-        count=count_rows(file),
+        count=lambda: rows_in(file),
     )
 
 

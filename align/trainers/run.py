@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import datasets
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
@@ -53,6 +54,15 @@ def run_recipe(recipe: Recipe, *, name: str = "run") -> dict[str, Any]:
     return run.execute()
 
 
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Prepared data: to train on, held out, and what preparing came to."""
+
+    train: datasets.Dataset
+    held_out: datasets.Dataset | None
+    preparation: dict[str, str]
+
+
 class _Run:
     """One pass through a recipe; its attributes are what later stages need of earlier ones."""
 
@@ -69,16 +79,16 @@ class _Run:
             tokenizer = load_tokenizer(self.source)
             model = load_model(self.source)
         say(f"precision: {self.precision.reason}")
-        train, held_out = self._data(model, tokenizer)
-        trainer = self._trainer(model, tokenizer, train, held_out)
+        pairs = self._data(model, tokenizer)
+        trainer = self._trainer(model, tokenizer, pairs)
         checkpoint = self.folder.last_checkpoint()
         if checkpoint is not None:
             say(f"continuing from {checkpoint.name}")
         trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        accuracy = trainer.evaluate() if held_out is not None else {}
+        accuracy = trainer.evaluate() if pairs.held_out is not None else {}
         trainer.save_model(str(self.folder.path / MODEL_FOLDER))
         comparison = self._before_and_after(trainer, tokenizer)
-        summary = self._summary(trainer, train, held_out, trained.metrics, accuracy, comparison)
+        summary = self._summary(trainer, pairs, trained.metrics, accuracy, comparison)
         if trainer.is_world_process_zero():
             self._finish(summary, comparison)
         return summary
@@ -91,22 +101,27 @@ class _Run:
         )
         set_by_recipe = {"bf16", "fp16"} & self.recipe.trainer.keys()
         if precision.autocast and not set_by_recipe:
-            self.arguments = training_arguments(self.recipe, self.folder.path, bf16=True)
+            on_cpu = {"use_cpu": True} if self.arguments.device.type == "cpu" else {}  # transformers asks for it
+            self.arguments = training_arguments(self.recipe, self.folder.path, bf16=True, **on_cpu)
         if set_by_recipe:
             return replace(precision, autocast=self.arguments.bf16, reason=precision.reason + ", as trainer says")
         return precision
 
-    def _data(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[PreparedPairs, PreparedPairs | None]:
+    def _data(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> "_Pairs":
         settings = self.recipe.data
         with self.main_first():
             train = self._prepare(settings.train, model, tokenizer, "training")
             held_out = self._prepare(settings.eval, model, tokenizer, "held-out") if settings.eval else None
-        if settings.eval_fraction:
-            train, held_out = split_by_prompt(train, settings.eval_fraction)
-        say(f"training: {describe(train.report)}")
+        preparation = {"train": describe(train.report)}
         if held_out is not None:
-            say(f"held out: {describe(held_out.report)}")
-        return train, held_out
+            preparation["held_out"] = describe(held_out.report)
+        for name, text in preparation.items():
+            say(f"{name} data: {text}")
+        if settings.eval_fraction:
+            pairs = _Pairs(*split_by_prompt(train, settings.eval_fraction), preparation)
+            say(f"held out by prompt: {len(pairs.held_out or ())} of {len(train.dataset)} pairs")
+            return pairs
+        return _Pairs(train.dataset, held_out.dataset if held_out else None, preparation)
 
     def _prepare(
         self, sources: list[SourceSettings], model: Any, tokenizer: PreTrainedTokenizerBase, name: str
@@ -132,8 +147,7 @@ class _Run:
         self,
         model: Any,
         tokenizer: PreTrainedTokenizerBase,
-        train: PreparedPairs,
-        held_out: PreparedPairs | None,
+        pairs: "_Pairs",
     ) -> PairTrainer:
         settings = self.recipe.model
         reference: Any = settings.reference
@@ -144,8 +158,8 @@ class _Run:
             self.arguments,
             objective=self.recipe.objective,
             reference=reference,
-            train_dataset=train.dataset,
-            eval_dataset=held_out.dataset if held_out else None,
+            train_dataset=pairs.train,
+            eval_dataset=pairs.held_out,
             processing_class=tokenizer,
             evaluation=self.recipe.evaluation,
         )
@@ -171,8 +185,7 @@ class _Run:
     def _summary(
         self,
         trainer: PairTrainer,
-        train: PreparedPairs,
-        held_out: PreparedPairs | None,
+        pairs: "_Pairs",
         training: dict[str, float],
         accuracy: dict[str, float],
         comparison: BeforeAfter | None,
@@ -185,8 +198,9 @@ class _Run:
             "reference": trainer.reference.description if trainer.reference else "none",
             "start_margin": trainer.start_margin,
             "steps": trainer.state.global_step,
-            "train": {"pairs": len(train.dataset), "preparation": describe(train.report), **training},
-            "held_out": {"pairs": len(held_out.dataset), **accuracy} if held_out else {},
+            "preparation": pairs.preparation,
+            "train": {"pairs": len(pairs.train), **training},
+            "held_out": accuracy,
             "generation": comparison.summary if comparison else {},
             "precision": self.precision.reason,
             "notes": notes,

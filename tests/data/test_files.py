@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from align.data.files import count_rows, kind_of, reader_of
+from align.data.files import kind_of, reader_of, rows_in
 from align.data.rows import DataError
 
 ROWS = [{"chosen": 'é, "one"\nline', "rejected": "two"}, {"chosen": "three", "rejected": "four"}]
@@ -64,8 +64,13 @@ def test_parquet_states_its_rows(tmp_path: Path):
     turns = [{"chosen": [{"role": "assistant", "content": "a"}]}] * 3
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(turns), file)
     assert read(file)[2] == ("pairs.parquet row 3", turns[2])
-    assert count_rows(file) == 3
-    assert count_rows(tmp_path / "pairs.jsonl") is None
+    assert rows_in(file) == 3
+
+
+def test_json_lines_are_counted_and_others_are_not(tmp_path: Path):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"\n" + jsonl_bytes()))
+    assert rows_in(tmp_path / "a.jsonl.gz") == 2
+    assert rows_in(tmp_path / "a.csv") is None
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,8 @@ TURNS = {"prompt": [USER], "chosen": [YES], "rejected": [NO]}
         ({**TEXT, "rejected": "a"}, "chosen and rejected are the same"),
         ({"chosen": "a b", "rejected": "a b"}, "chosen and rejected are the same"),
         ({"chosen": "blue", "rejected": "red"}, "share no start that could be it"),
+        ({**TEXT, "prompt": "\ud83d"}, "column 'prompt' holds half a character"),
+        ({**TURNS, "chosen": [{**YES, "content": "a\ud83d"}]}, "column 'chosen' holds half a character"),
         ({**TEXT, "prompt": 3}, "column 'prompt' must be turns, got int"),
         ({**TEXT, "rejected": [NO]}, "column 'chosen' must be turns, got str"),
         ({**TEXT, "chosen": 1.5}, "column 'chosen' must be turns, got float"),

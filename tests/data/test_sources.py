@@ -6,7 +6,7 @@ import datasets
 import pytest
 
 from align.data.rows import DataError
-from align.data.sources import open_dataset, open_list, open_source, read_rows, take_share
+from align.data.sources import count_rows, open_dataset, open_list, open_source, read_rows, take_share
 from align.recipe.schema import SourceSettings, SynthSettings
 
 ROWS = [{"chosen": f"c{i}", "rejected": f"r{i}"} for i in range(10)]
@@ -52,7 +52,7 @@ def test_a_saved_data_set(tmp_path: Path):
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
     found = list(read_rows(SourceSettings(path=str(tmp_path / "saved"))))
     assert found[2] == ("saved row 3", ROWS[2])
-    assert open_source(SourceSettings(path=str(tmp_path / "saved"))).count == 10
+    assert open_source(SourceSettings(path=str(tmp_path / "saved"))).count() == 10
     with pytest.raises(DataError, match="has no splits to choose from, but split is 'test'"):
         rows_of(path=str(tmp_path / "saved"), split="test")
 
@@ -64,7 +64,7 @@ def test_a_saved_data_set_with_splits(tmp_path: Path):
     assert rows_of(path=folder, split="test") == ROWS[7:]
     with pytest.raises(DataError, match=r"has several splits \(train, test\); name one with 'split'"):
         rows_of(path=folder)
-    with pytest.raises(DataError, match="has no split 'tset'; did you mean 'test'?"):
+    with pytest.raises(DataError, match=r"has no split 'tset'; did you mean 'test'\?"):
         rows_of(path=folder, split="tset")
 
 
@@ -106,7 +106,7 @@ def test_a_hub_name_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
 def test_a_data_set_from_python_counts_from_one():
     opened = open_dataset(datasets.Dataset.from_list(ROWS).with_format("torch"), name="train_dataset")
     assert list(opened.read())[2] == ("train_dataset row 3", ROWS[2])
-    assert list(open_list(ROWS, name="rows").read())[0] == ("rows row 1", ROWS[0])
+    assert next(open_list(ROWS, name="rows").read()) == ("rows row 1", ROWS[0])
 
 
 def test_columns_are_renamed_even_crosswise(write_jsonl):
@@ -118,9 +118,11 @@ def test_columns_are_renamed_even_crosswise(write_jsonl):
 
 def test_a_column_that_is_missing_is_named_with_the_others(write_jsonl):
     file = write_jsonl([{"question": "q", "chosen": "a", "rejected": "b"}])
-    said = r"pairs\.jsonl:1: there is no column 'qestion' \(columns: question, chosen, rejected\); did you mean 'question'\?"
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError) as error:
         rows_of(path=file, columns={"prompt": "qestion"})
+    assert str(error.value) == (
+        "pairs.jsonl:1: there is no column 'qestion' (columns: question, chosen, rejected); did you mean 'question'?"
+    )
 
 
 @pytest.mark.parametrize(("share", "expected"), [(1, 10), (2, 20), (0.5, 5), (1.5, 15), (0.25, 3), (0.001, 0)])
@@ -130,6 +132,18 @@ def test_shares(write_jsonl, share: float, expected: int):
     assert found[: 10 * int(share)] == ROWS * int(share)
     rest = found[10 * int(share) :]
     assert rest == [row for row in ROWS if row in rest], "order is kept and no row comes twice"
+
+
+@pytest.mark.parametrize("share", [1, 0.5, 0.25, 1.5, 2.3, 0.001])
+def test_rows_are_counted_with_their_share(write_jsonl, share: float):
+    source = SourceSettings(path=write_jsonl(ROWS), weight=share)
+    assert count_rows(source) == len(list(read_rows(source)))
+
+
+def test_counting_fetches_nothing_but_misses_files():
+    assert count_rows(SourceSettings(path="someone/pairs")) is None
+    with pytest.raises(DataError, match="no file or folder"):
+        count_rows(SourceSettings(path="./pairs.jsonl"))
 
 
 def test_a_share_is_the_same_everywhere():

@@ -1,0 +1,37 @@
+"""The metrics file survives being cut off, and lines for people say what matters."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from align.trainers.callbacks import METRICS_FILE, MetricsFile, one_line
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / METRICS_FILE
+    path.write_text("".join(json.dumps({"step": s, "loss": 0.5}) + "\n" for s in (1, 2, 3)) + '{"step": 4, "lo')
+    return path
+
+
+def begin(folder, step):
+    state = SimpleNamespace(global_step=step, is_world_process_zero=True)
+    MetricsFile().on_train_begin(SimpleNamespace(output_dir=str(folder)), state, None)
+
+
+def test_steps_after_the_checkpoint_are_dropped_and_the_torn_line(file, tmp_path):
+    begin(tmp_path, step=2)
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 2]
+
+
+def test_a_new_run_puts_an_earlier_file_aside(file, tmp_path):
+    before = file.read_text()
+    begin(tmp_path, step=0)
+    assert not file.exists()
+    assert (tmp_path / "metrics-1.jsonl").read_text() == before
+
+
+def test_lines_for_people():
+    assert one_line(5, {"logps/chosen": -33.125, "epoch": 1}) == "step     5 | chosen -33.12"
+    assert one_line(5, {"train_runtime": 3}) is None

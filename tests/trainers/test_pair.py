@@ -1,0 +1,370 @@
+"""PairTrainer: the loss it minimises, how it averages, its references, its extension points."""
+
+import json
+import math
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import TrainingArguments
+
+from align import DPO, PairObjective, PairTrainer
+from align.objectives.custom import FunctionObjective
+from tests.conftest import pair_rows
+
+LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def arguments(folder, **changes):
+    settings = {
+        "per_device_train_batch_size": 4,
+        "max_steps": 3,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "seed": 0,
+        **changes,
+    }
+    return TrainingArguments(str(folder), **settings)
+
+
+def dataset(n=24, **columns):
+    return datasets.Dataset.from_list(pair_rows(n)).add_column("weight", columns["weight"]) if columns else rows(n)
+
+
+def rows(n=24):
+    return datasets.Dataset.from_list(pair_rows(n))
+
+
+def losses(trainer):
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_from_python_without_a_recipe(model, tokenizer, tmp_path):
+    trainer = PairTrainer(
+        model=model, args=arguments(tmp_path), train_dataset=rows(), eval_dataset=rows(8), processing_class=tokenizer
+    )
+    trainer.train()
+    history = losses(trainer)
+    assert history[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert trainer.start_margin == 0.0
+    held_out = trainer.evaluate()
+    assert held_out["eval_pairs"] == 8
+    assert held_out["eval_accuracy_low"] <= held_out["eval_accuracy"] <= held_out["eval_accuracy_high"]
+
+
+def test_every_promised_metric_is_logged(model, tokenizer, tmp_path):
+    PairTrainer(model=model, args=arguments(tmp_path), train_dataset=rows(), processing_class=tokenizer).train()
+    first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    promised = {
+        *("loss", "logps/chosen", "logps/rejected", "rewards/chosen", "rewards/rejected", "rewards/margins"),
+        *("rewards/accuracies", "mean_logps/chosen", "mean_logps/rejected", "tokens_per_second", "padding_fraction"),
+        *("grad_norm", "learning_rate", "step", "epoch"),
+    }
+    assert promised <= first.keys()
+    assert 0 <= first["padding_fraction"] < 1
+    assert first["tokens_per_second"] > 0
+
+
+def test_a_model_may_be_a_path(model_dir, tmp_path):
+    trainer = PairTrainer(model=str(model_dir), args=arguments(tmp_path, max_steps=1), train_dataset=rows())
+    trainer.train()
+    assert trainer.processing_class.eos_token == "<|im_end|>"
+
+
+def test_accumulation_changes_nothing(model_dir, tmp_path):
+    """8 pairs at once, 2 x 4 and 4 x 2, with weights that differ: the same step."""
+    weights = [1.0 + (i % 5) for i in range(24)]
+    final = []
+    for batch, steps in ((8, 1), (4, 2), (2, 4)):
+        trainer = PairTrainer(
+            model=str(model_dir),
+            args=arguments(tmp_path, per_device_train_batch_size=batch, gradient_accumulation_steps=steps),
+            train_dataset=dataset(weight=weights),
+        )
+        trainer.train()
+        final.append((losses(trainer), trainer.model.model.embed_tokens.weight.detach().clone()))
+    for history, weight in final[1:]:
+        assert history == pytest.approx(final[0][0], rel=1e-5)
+        torch.testing.assert_close(weight, final[0][1], rtol=1e-4, atol=1e-6)
+
+
+def gradients(model_dir, tmp_path, data):
+    trainer = PairTrainer(
+        model=str(model_dir),
+        args=arguments(tmp_path, per_device_train_batch_size=len(data), lr_scheduler_type="constant", optim="sgd"),
+        train_dataset=data,
+    )
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    trainer.compute_loss(trainer.model, batch).backward()
+    return {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+
+def test_weight_two_is_the_row_twice(model_dir, tmp_path):
+    weighted = dataset(4, weight=[2.0, 1.0, 1.0, 1.0])
+    doubled = datasets.Dataset.from_list([*pair_rows(4), pair_rows(4)[0]])
+    once, twice = (gradients(model_dir, tmp_path, data) for data in (weighted, doubled))
+    assert once.keys() == twice.keys()
+    for name in once:
+        torch.testing.assert_close(once[name], twice[name], rtol=1e-4, atol=1e-7)
+
+
+def test_evaluation_is_over_the_set_not_over_batches(model_dir, tmp_path):
+    """Batches of 1, 3 and 8 give one accuracy, that of all pairs together."""
+    results = []
+    for size in (1, 3, 8):
+        trainer = PairTrainer(
+            model=str(model_dir),
+            reference=_other(model_dir),
+            args=arguments(tmp_path, per_device_eval_batch_size=size),
+            train_dataset=rows(),
+            eval_dataset=rows(11),
+        )
+        results.append(trainer.evaluate())
+    for result in results[1:]:
+        for key in ("eval_loss", "eval_accuracy", "eval_accuracy_low", "eval_margin", "eval_logps/chosen"):
+            assert result[key] == pytest.approx(results[0][key], rel=1e-4), key
+    assert results[0]["eval_pairs"] == 11
+
+
+def _other(model_dir):
+    from align.models.load import Source, load_model
+
+    other = load_model(Source(path=str(model_dir)))
+    with torch.no_grad():
+        other.model.embed_tokens.weight.mul_(1.3)
+    return other
+
+
+def test_lora_trains_only_the_adapter_against_the_policy_without_it(model_dir, tmp_path):
+    trainer = PairTrainer(model=str(model_dir), args=arguments(tmp_path), train_dataset=rows(), peft_config=LORA)
+    before = trainer.model.base_model.model.model.layers[0].mlp.up_proj.base_layer.weight.detach().clone()
+    trainer.train()
+    assert trainer.reference.description.startswith("adapter_off")
+    assert trainer.start_margin == 0.0
+    assert losses(trainer)[-1] < math.log(2)
+    after = trainer.model.base_model.model.model.layers[0].mlp.up_proj.base_layer.weight
+    assert torch.equal(before, after)
+
+
+def test_adapter_off_and_a_frozen_copy_train_alike(model_dir, tmp_path):
+    histories = []
+    for reference in ("adapter_off", "base"):
+        torch.manual_seed(0)
+        trainer = PairTrainer(
+            model=str(model_dir),
+            args=arguments(tmp_path),
+            train_dataset=rows(),
+            peft_config=LORA,
+            reference=reference,
+        )
+        trainer.train()
+        histories.append(losses(trainer))
+    assert histories[0] == pytest.approx(histories[1], rel=1e-6)
+
+
+def test_a_trained_adapter_against_adapter_off_is_noticed_at_step_0(model_dir, tmp_path):
+    from align.models.adapters import add_adapter
+    from align.models.load import Source, load_model
+
+    adapted = add_adapter(load_model(Source(path=str(model_dir))), LORA)
+    with torch.no_grad():
+        for name, p in adapted.named_parameters():
+            if "lora_B" in name:
+                p.add_(0.3)
+    tokenizer_source = str(model_dir)
+    from align.models.load import load_tokenizer
+
+    trainer = PairTrainer(
+        model=adapted,
+        args=arguments(tmp_path),
+        train_dataset=rows(),
+        processing_class=load_tokenizer(Source(path=tokenizer_source)),
+    )
+    with pytest.raises(ValueError, match=r"differ by .* nats before the first update.*reference='base'"):
+        trainer.train()
+
+
+def test_a_model_with_dropout_starts_at_margin_0(tokenizer, tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, resid_pdrop=0.5, embd_pdrop=0.5)
+    trainer = PairTrainer(
+        model=GPT2LMHeadModel(config), args=arguments(tmp_path), train_dataset=rows(), processing_class=tokenizer
+    )
+    trainer.train()
+    assert trainer.start_margin == 0.0
+
+
+def test_an_objective_without_reference_loads_none(model, tokenizer, tmp_path):
+    objective = FunctionObjective(function=lambda policy: -policy.mean_chosen)
+    trainer = PairTrainer(
+        model=model, args=arguments(tmp_path), objective=objective, train_dataset=rows(), processing_class=tokenizer
+    )
+    assert trainer.reference is None
+    trainer.train()
+    assert losses(trainer)[-1] < losses(trainer)[0]
+
+
+def test_the_reference_may_not_be_the_policy_itself(model, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="the very model that is trained"):
+        PairTrainer(
+            model=model,
+            reference=model,
+            args=arguments(tmp_path),
+            train_dataset=rows(),
+            processing_class=tokenizer,
+        )
+
+
+class Halved(PairTrainer):
+    """What a user may write: another forward, another loss, and something beside it."""
+
+    def forward_logps(self, model, batch):
+        self.forwards = getattr(self, "forwards", 0) + 1
+        return super().forward_logps(model, batch)
+
+    def objective_loss(self, policy, reference, batch):
+        return super().objective_loss(policy, reference, batch) / 2
+
+    def extra_loss(self, model, batch, policy):
+        return torch.full_like(policy.chosen, 0.25)
+
+
+def test_a_subclass_touches_only_the_extension_points(model, tokenizer, tmp_path):
+    trainer = Halved(
+        model=model, args=arguments(tmp_path, max_steps=1), train_dataset=rows(), processing_class=tokenizer
+    )
+    trainer.train()
+    assert losses(trainer)[0] == pytest.approx(math.log(2) / 2 + 0.25, abs=1e-6)
+    assert trainer.forwards == 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlyTheFirstToken(PairObjective):
+    """An objective with a token weighting of its own."""
+
+    needs_reference = False
+
+    def weigh(self, tokens):
+        from align.objectives.logps import PairLogps
+
+        sides = {name: getattr(tokens, name) for name in ("chosen", "rejected")}
+        return PairLogps(
+            **{name: side.logp[:, 0] for name, side in sides.items()},
+            **{f"{name}_lengths": side.lengths for name, side in sides.items()},
+        )
+
+    def score(self, policy, reference):
+        return policy.chosen - policy.rejected
+
+    def link(self, score):
+        return -score
+
+
+def test_token_weighting_is_the_objectives(model, tokenizer, tmp_path):
+    trainer = PairTrainer(
+        model=model,
+        args=arguments(tmp_path, max_steps=1),
+        objective=OnlyTheFirstToken(),
+        train_dataset=rows(),
+        processing_class=tokenizer,
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    seen = trainer.row_losses(trainer.model, batch)
+    logits = trainer.model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.log_softmax(-1)
+    first = batch["completion_mask"].int().argmax(-1)
+    picked = [float(logits[i, s - 1, batch["input_ids"][i, s]].detach()) for i, s in enumerate(first)]
+    expected = -(torch.tensor(picked[:4]) - torch.tensor(picked[4:]))
+    torch.testing.assert_close(seen.losses.detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_summaries_weigh_the_loss_and_count_the_accuracy(model, tokenizer, tmp_path):
+    trainer = PairTrainer(model=model, args=arguments(tmp_path), train_dataset=rows(), processing_class=tokenizer)
+    columns = {
+        "loss": np.array([1.0, 4.0]),
+        "weight": np.array([3.0, 1.0]),
+        "rewards/chosen": np.array([1.0, 0.0]),
+        "rewards/rejected": np.array([0.0, 1.0]),
+        "length/chosen": np.array([5.0, 5.0]),
+        "length/rejected": np.array([4.0, 9.0]),
+    }
+    summary = trainer.summarise(columns)
+    assert summary["loss"] == pytest.approx(1.75)
+    assert summary["accuracy"] == 0.5
+    assert summary["accuracy_longer_wins"] == 0.5
+
+
+def test_gradient_checkpointing_gives_the_same_losses(model_dir, tmp_path):
+    histories = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        trainer = PairTrainer(
+            model=str(model_dir),
+            args=arguments(tmp_path, gradient_checkpointing=checkpointing),
+            train_dataset=rows(),
+            peft_config=LORA,
+        )
+        trainer.train()
+        histories.append(losses(trainer))
+    assert histories[0] == pytest.approx(histories[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.7])
+def test_parity_with_trl(model_dir, tmp_path, beta):
+    """TRL 1.16's 'sigmoid', the same data, seeds and optimiser: the same losses, rewards and weights."""
+    from trl import DPOConfig, DPOTrainer
+
+    data = plain_text()
+    shared = {
+        "per_device_train_batch_size": 4,
+        "max_steps": 6,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "seed": 3,
+        "gradient_checkpointing": False,
+        "bf16": False,
+    }
+    ours = PairTrainer(
+        model=str(model_dir),
+        args=TrainingArguments(str(tmp_path / "ours"), **shared),
+        objective=DPO(beta=beta),
+        train_dataset=data,
+    )
+    ours.train()
+    theirs = DPOTrainer(
+        model=str(model_dir),
+        args=DPOConfig(str(tmp_path / "theirs"), beta=beta, loss_type="sigmoid", **shared),
+        train_dataset=data,
+        processing_class=ours.processing_class,
+    )
+    theirs.train()
+    for key in ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected"):
+        mine, other = ([e[key] for e in t.state.log_history if key in e] for t in (ours, theirs))
+        assert len(mine) == 6
+        assert mine == pytest.approx(other, rel=1e-4, abs=1e-5), key
+    other = dict(theirs.model.named_parameters())
+    for name, weight in ours.model.named_parameters():
+        assert float((weight - other[name]).norm() / weight.norm()) < 1e-5, name
+
+
+def plain_text():
+    plain = [
+        {
+            "prompt": row["prompt"][0]["content"],
+            "chosen": " " + row["chosen"][0]["content"],
+            "rejected": " " + row["rejected"][0]["content"],
+        }
+        for row in pair_rows(24)
+    ]
+    return datasets.Dataset.from_list(plain)
