@@ -11,10 +11,32 @@ import pytest
 import torch
 
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-WORDS = "the a good bad warm cold rain sun walk day night bread tea train late early happy sad quiet loud".split()
+WORDS = [
+    "the",
+    "a",
+    "good",
+    "bad",
+    "warm",
+    "cold",
+    "rain",
+    "sun",
+    "walk",
+    "day",
+    "night",
+    "bread",
+    "tea",
+    "train",
+    "late",
+    "early",
+    "happy",
+    "sad",
+    "quiet",
+    "loud",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

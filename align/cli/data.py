@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     source = Source(path=arguments.model, dtype=choose_precision("auto", device, lora=False).sampling)
     with stage(f"loading {arguments.model}"):
-        tokenizer, model = load_tokenizer(source), load_model(source).to(device)
+        tokenizer, model = load_tokenizer(source), load_model(source)
+        model.to(device)  # type: ignore[arg-type]
     pairs, report = synthesise(model, tokenizer, settings)
     write_pairs(arguments.out, pairs)
     print(f"{arguments.out}: {report}")

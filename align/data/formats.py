@@ -16,6 +16,9 @@ turns                 text                  a conversation; each completion is a
 ``hh`` reads transcripts (``\n\nHuman: ... \n\nAssistant: ...``) as conversations; a ``prompt`` column, if
 there is one, stands in front of both. ``auto`` takes a row as ``hh`` where there is no prompt and both sides begin
 as transcripts do, else as ``preference``.
+
+Optional columns: ``weight``, a positive number; ``chosen_ended`` and ``rejected_ended``, false where a completion was
+cut off by a limit, so that nothing closes it (:mod:`align.data.template`).
 """
 
 import math
@@ -64,7 +67,15 @@ def to_row(raw: Mapping[str, Any], where: str, form: Form = "auto") -> Row:
         parts = _from_texts(raw, prompt, chosen, rejected, where)
     else:
         parts = _from_turns(prompt, chosen, rejected, where)
-    row = Row(prompt=parts[0], chosen=parts[1], rejected=parts[2], weight=weight_of(raw, where), where=where)
+    row = Row(
+        prompt=parts[0],
+        chosen=parts[1],
+        rejected=parts[2],
+        weight=weight_of(raw, where),
+        chosen_ended=_ended(raw, "chosen_ended", where),
+        rejected_ended=_ended(raw, "rejected_ended", where),
+        where=where,
+    )
     _check(row, may_say_nothing=transcript)
     return row
 
@@ -161,6 +172,15 @@ def weight_of(raw: Mapping[str, Any], where: str) -> float:
     if not (weight > 0 and math.isfinite(weight)):
         raise DataError(f"must be a positive number, got {given!r}", where=where, column="weight")
     return weight
+
+
+def _ended(raw: Mapping[str, Any], column: str, where: str) -> bool:
+    given = raw.get(column)
+    known = {None: True, True: True, False: False, "true": True, "false": False}
+    key = given.lower() if isinstance(given, str) else given
+    if not isinstance(key, str | bool | None) or key not in known:
+        raise DataError(f"must be true or false, got {given!r}", where=where, column=column)
+    return known[key]
 
 
 def _check(row: Row, *, may_say_nothing: bool) -> None:

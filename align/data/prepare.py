@@ -26,6 +26,7 @@ BATCH = 1000
 
 FEATURES = {
     **dict.fromkeys(ID_COLUMNS, datasets.List(datasets.Value("int32"))),
+    "length": datasets.Value("int32"),
     "weight": datasets.Value("float32"),
     "where": datasets.Value("string"),
     "prompt_hash": datasets.Value("string"),
@@ -71,8 +72,9 @@ class PreparedPairs:
     """Pairs ready for :class:`~align.data.collate.PairCollator`.
 
     Attributes:
-        dataset: on disk, not in memory; columns ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, ``weight``,
-            ``where`` and ``prompt_hash``. Its fingerprint is the key of its content.
+        dataset: on disk, not in memory; columns ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, ``length``
+            (tokens of the longer side, for grouping by length), ``weight``, ``where`` and ``prompt_hash``. Its
+            fingerprint is the key of its content.
         report: what became of the rows.
         cached: whether nothing had to be tokenised.
     """

@@ -26,6 +26,8 @@ class Row:
         chosen: the preferred completion, without the prompt.
         rejected: the other one.
         weight: how much the pair counts in the loss, > 0; relative to 1.
+        chosen_ended: False where the chosen completion was cut off, so that no token closes it.
+        rejected_ended: the same of the rejected one.
         where: place in the source for people, ``pairs.jsonl:17`` or ``pairs.parquet row 3``.
     """
 
@@ -33,6 +35,8 @@ class Row:
     chosen: Text
     rejected: Text
     weight: float = 1.0
+    chosen_ended: bool = True
+    rejected_ended: bool = True
     where: str
 
     @property

@@ -67,3 +67,13 @@ def close(text: str, closing: Sequence[str], eos: str) -> str:
         end = len(rest)
         rest = rest[: -len(token)].rstrip()
     return text + eos if end is None else text[:end]
+
+
+def reopen(text: str, closing: Sequence[str]) -> str:
+    """Return a completion without the special token that closes it.
+
+    Examples:
+        >>> reopen("Yes, and<|im_end|>", ["<|im_end|>"])
+        'Yes, and'
+    """
+    return next((text.removesuffix(token) for token in closing if text.endswith(token)), text)

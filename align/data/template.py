@@ -8,6 +8,8 @@ r"""From a row to text: chat template, or plain text.
 
 Every completion ends in exactly one token that closes the turn: what a template writes behind its own (a line break
 behind ``<|im_end|>``) is cut, since generation stops there; a completion that ends in no special token gets EOS.
+The exception is a completion whose row says that it was cut off (``chosen_ended`` or ``rejected_ended`` is false):
+nothing closes it, so that the model does not learn to stop in the middle of a sentence.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from typing import NamedTuple, cast
 from transformers import PreTrainedTokenizerBase
 
 from align.data.rows import DataError, Message, Row
-from align.data.special import close, closing_tokens, own_bos, with_start
+from align.data.special import close, closing_tokens, own_bos, reopen, with_start
 
 SPEAKERS = {"user": "\n\nHuman:", "assistant": "\n\nAssistant:"}
 
@@ -58,7 +60,11 @@ class Renderer:
             sides = cast(list[Message], row.chosen), cast(list[Message], row.rejected)
             texts = self._conversation(row.prompt, *sides, row.where)
         eos = str(self._tokenizer.eos_token)
-        chosen, rejected = (close(text, self._closing, eos) for text in texts[1:])
+        ends = row.chosen_ended, row.rejected_ended
+        closed = [close(text, self._closing, eos) for text in texts[1:]]
+        chosen, rejected = (
+            text if ended else reopen(text, self._closing) for text, ended in zip(closed, ends, strict=True)
+        )
         return Rendered(texts[0], chosen, rejected, self._templated and not isinstance(row.prompt, str))
 
     def _conversation(

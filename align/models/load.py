@@ -41,6 +41,7 @@ def load_model(source: Source) -> PreTrainedModel:
     located = locate(source.path)
     if (adapter := _adapter_config(located)) is not None:
         return _load_adapter(source, adapter)
+    model: PreTrainedModel
     with _plain_errors(source.path):
         model = AutoModelForCausalLM.from_pretrained(
             located.path,
@@ -76,7 +77,7 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
         raise ValueError(f"the tokenizer of {source.path} has no end-of-sequence token; set eos_token in it")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def disable_dropout(model: torch.nn.Module) -> None:
@@ -119,12 +120,12 @@ def _fresh_copy(quantised: PreTrainedModel) -> PreTrainedModel:
     del config.quantization_config
     config._name_or_path = ""
     with no_init_weights():
-        model = AutoModelForCausalLM.from_config(
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, dtype=quantised.dtype, attn_implementation=quantised.config._attn_implementation
         )
     model.load_state_dict(quantised.state_dict())
     model.generation_config = quantised.generation_config
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _adapter_config(located: Located) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ def fast_bfloat16(device: torch.device) -> bool:
     On CPUs that holds where there are AMX tiles; elsewhere bfloat16 is emulated or a wash.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("amx_tile"))

@@ -67,7 +67,7 @@ class FunctionObjective(PairObjective):
             ValueError: if it returns anything but one loss for each pair.
         """
         arguments = {"reference": reference} if self.needs_reference else {}
-        losses = self.function(policy, **arguments, **self.settings)
+        losses: Any = self.function(policy, **arguments, **self.settings)
         if not isinstance(losses, Tensor) or losses.shape != policy.chosen.shape:
             shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise ValueError(

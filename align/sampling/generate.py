@@ -112,7 +112,7 @@ def _sample_batch(
     return [
         Completion(
             prompt=prompt,
-            text=tokenizer.decode(answer, skip_special_tokens=True).strip(),
+            text=str(tokenizer.decode(answer, skip_special_tokens=True)).strip(),
             prompt_ids=before,
             ids=answer,
             ended=answer[-1] in stops,

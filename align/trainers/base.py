@@ -65,7 +65,7 @@ class AlignmentTrainer(Trainer, ABC):
         model: nn.Module,
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, None]:
         """Return the batch's share of the weighted mean over the whole optimiser step.
 

@@ -43,7 +43,7 @@ def one_line(step: int, logs: Mapping[str, Any]) -> str | None:
     return " | ".join([f"step {step:5d}", *parts]) if parts else None
 
 
-class OneLineProgress(ProgressCallback):  # type: ignore[misc]
+class OneLineProgress(ProgressCallback):
     """transformers' progress bar, with log entries as short lines above it instead of dictionaries."""
 
     @classmethod
@@ -65,11 +65,11 @@ class OneLineProgress(ProgressCallback):  # type: ignore[misc]
     ) -> None:
         """Write a line above the bar."""
         line = one_line(state.global_step, logs or {})
-        if state.is_world_process_zero and line and self.training_bar is not None:
-            self.training_bar.write(line)
+        if state.is_world_process_zero and line:
+            tqdm.write(line)
 
 
-class OneLinePrinter(TrainerCallback):  # type: ignore[misc]
+class OneLinePrinter(TrainerCallback):
     """The same lines where progress bars are switched off."""
 
     def on_log(
@@ -86,7 +86,7 @@ class OneLinePrinter(TrainerCallback):  # type: ignore[misc]
             tqdm.write(line)
 
 
-class MetricsFile(TrainerCallback):  # type: ignore[misc]
+class MetricsFile(TrainerCallback):
     """Writes every log entry to ``metrics.jsonl`` in the run folder, a JSON object a line."""
 
     def on_train_begin(
@@ -96,7 +96,7 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
 
         A run that starts afresh puts an earlier run's file aside instead.
         """
-        file = Path(args.output_dir) / METRICS_FILE
+        file = metrics_file(args)
         if not state.is_world_process_zero or not file.is_file():
             return
         if state.global_step == 0:
@@ -116,8 +116,13 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Append the entry."""
         if state.is_world_process_zero:
-            with (Path(args.output_dir) / METRICS_FILE).open("a") as out:
+            with metrics_file(args).open("a") as out:
                 out.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
+
+
+def metrics_file(args: TrainingArguments) -> Path:
+    """Return where a run's log entries go."""
+    return Path(str(args.output_dir)) / METRICS_FILE
 
 
 def _step(line: str) -> float:

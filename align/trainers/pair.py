@@ -22,6 +22,7 @@ from align.objectives.base import PairObjective
 from align.objectives.dpo import DPO
 from align.objectives.logps import PairLogps, PairTokenLogps, TokenLogps
 from align.recipe.schema import EvaluationSettings
+from align.report.console import say
 from align.trainers.base import AlignmentTrainer, RowLosses
 
 EVALUATED = ("rewards/chosen", "rewards/rejected", "length/chosen", "length/rejected")
@@ -41,7 +42,7 @@ class PairTrainer(AlignmentTrainer):
         eval_dataset: held-out rows in the same formats.
         processing_class: the tokenizer; loaded with the model where that is a path.
         peft_config: adapters to train instead of all weights.
-        max_length: longest prompt + completion in tokens; None is no limit.
+        max_length: longest prompt + completion in tokens; None is the model's own limit, which holds in any case.
         truncation: ``keep_start``, ``keep_end`` or ``drop``, for pairs that are longer.
         evaluation: level of intervals and the like.
         callbacks: transformers' callbacks.
@@ -76,13 +77,13 @@ class PairTrainer(AlignmentTrainer):
         disable_dropout(policy)
         if peft_config is not None:
             policy = add_adapter(policy, peft_config)
-        self.objective = objective if objective is not None else DPO()
+        self.objective: PairObjective = objective if objective is not None else DPO()
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
         self.reference = _reference(reference, policy, needed=self.objective.needs_reference)
         self.start_margin: float | None = None
         if has_adapter(policy) and (args.gradient_checkpointing or args.activation_checkpointing):
             policy.enable_input_require_grads()  # else nothing under the frozen embedding has a gradient
-        prepare = {"max_length": max_length, "truncation": truncation}
+        prepare = {"max_length": length_limit(policy, max_length), "truncation": truncation}
         super().__init__(
             policy,
             args,
@@ -142,7 +143,7 @@ class PairTrainer(AlignmentTrainer):
 
     def _check_start(self, policy: PairLogps, reference: PairLogps | None) -> None:
         """Where policy and reference are one function, their log-ratios are 0 before the first update."""
-        first = self.start_margin is None and self.model.training and self.state.global_step == 0
+        first = self.start_margin is None and policy.chosen.requires_grad and self.state.global_step == 0
         if not first or reference is None or self.reference is None or not self.reference.equals_policy_at_start:
             return
         gap = torch.maximum((policy.chosen - reference.chosen).abs(), (policy.rejected - reference.rejected).abs())
@@ -150,12 +151,19 @@ class PairTrainer(AlignmentTrainer):
         tolerance = 1e-2 if self.accelerator.mixed_precision != "no" else 1e-4
         if bool((gap > tolerance * size).any()):
             raise ValueError(
-                f"policy and reference ({self.reference.description}) differ by {float(gap.max()):.4g} nats before the "
-                "first update, though they should be one model; was the model given with a trained adapter? "
+                f"policy and reference ({self.reference.description}) differ by {float(gap.detach().max()):.4g} nats "
+                "before the first update, though they should be one model; was the model given with a trained adapter? "
                 "Then use reference='base', a frozen copy of it as it is"
             )
         margin = (policy.chosen - reference.chosen) - (policy.rejected - reference.rejected)
         self.start_margin = float(margin.detach().abs().max())
+
+
+def length_limit(model: Any, max_length: int | None) -> int | None:
+    """Return ``max_length``, but no more tokens than the model has positions for; None where nothing sets a limit."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    limits = [limit for limit in (max_length, positions) if limit is not None]
+    return min(limits, default=None)
 
 
 def split_sides(tokens: TokenLogps) -> PairTokenLogps:
@@ -211,10 +219,9 @@ def _prepared(
     name: str,
     settings: dict[str, Any],
 ) -> datasets.Dataset | None:
-    if rows is None:
-        return None
+    if rows is None or "prompt_hash" in rows.column_names:  # nothing, or prepared already
+        return rows
     with args.main_process_first(desc=f"preparing {name}"):
-        prepared = prepare_pairs(rows, tokenizer, **settings)
-    if args.process_index == 0:
-        print(f"{name}: {describe(prepared.report)}")
+        prepared = prepare_pairs(rows, tokenizer, name=name, **settings)
+    say(f"{name}: {describe(prepared.report)}")
     return prepared.dataset

@@ -28,7 +28,7 @@ from align.report.console import say, stage
 from align.report.curves import draw_comparison, draw_curves
 from align.sampling.synth import synthesise, write_pairs
 from align.trainers.folder import MODEL_FOLDER, RunFolder
-from align.trainers.pair import PairTrainer
+from align.trainers.pair import PairTrainer, length_limit
 
 
 def run_recipe(recipe: Recipe, *, name: str = "run") -> dict[str, Any]:
@@ -128,7 +128,8 @@ class _Run:
     ) -> PreparedPairs:
         files = [self._file_of(source, model, tokenizer, f"{name}-{i}") for i, source in enumerate(sources)]
         data = self.recipe.data
-        return prepare_pairs(files, tokenizer, max_length=data.max_length, truncation=data.truncation)
+        limit = length_limit(model, data.max_length)
+        return prepare_pairs(files, tokenizer, max_length=limit, truncation=data.truncation)
 
     def _file_of(
         self, source: SourceSettings, model: Any, tokenizer: PreTrainedTokenizerBase, name: str

@@ -151,3 +151,15 @@ def test_hh_asks_for_transcripts():
         to_row({"chosen": "Yes.", "rejected": "No."}, "a:1", "hh")
     with pytest.raises(DataError, match="column 'prompt' must be a transcript"):
         to_row({**TURNS}, "a:1", "hh")
+
+
+@pytest.mark.parametrize(("given", "ended"), [(None, True), (True, True), (False, False), ("False", False)])
+def test_completions_say_whether_they_were_cut_off(given, ended):
+    row = to_row({"prompt": "a", "chosen": "b", "rejected": "c", "chosen_ended": given}, "pairs.csv:2")
+    assert (row.chosen_ended, row.rejected_ended) == (ended, True)
+
+
+@pytest.mark.parametrize("given", ["maybe", 2.5, []])
+def test_cut_off_is_true_or_false(given):
+    with pytest.raises(DataError, match=r"pairs.csv:2: column 'rejected_ended' must be true or false"):
+        to_row({"prompt": "a", "chosen": "b", "rejected": "c", "rejected_ended": given}, "pairs.csv:2")

@@ -87,3 +87,9 @@ def test_the_prompt_alone_has_the_ids_that_training_sees(chatml, llama):
 def test_the_prompt_alone_without_a_template(plain_llama):
     ids = render_prompt(plain_llama, USER["content"])
     assert plain_llama.decode(ids) == "<|bos|>\n\nHuman: Is the sky blue?\n\nAssistant:"
+
+
+def test_a_completion_that_was_cut_off_is_not_closed(chatml, plain):
+    cut = Row(prompt=[USER], chosen=[YES], rejected=[NO], rejected_ended=False, where="pairs.jsonl:6")
+    assert Renderer(chatml)(cut)[1:3] == ("Yes.<|im_end|>", "No.")
+    assert Renderer(plain)(cut)[1:3] == (" Yes.<|endoftext|>", " No.")

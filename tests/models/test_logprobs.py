@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from transformers import Gemma2Config, GPT2Config, GPT2LMHeadModel
-from transformers import AutoModelForCausalLM, Qwen3Config
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPT2LMHeadModel, Qwen3Config
 
 from align.models.logprobs import completion_logps, output_head
 from align.objectives.weighting import summed
@@ -34,7 +33,7 @@ def batch() -> dict[str, torch.Tensor]:
 
 
 def by_hand(model, prompt: list[int], answer: list[int]) -> list[float]:
-    logits = model(input_ids=torch.tensor([prompt + answer])).logits[0].double()
+    logits = model(input_ids=torch.tensor([prompt + answer])).logits[0].detach().double()
     table = logits.log_softmax(-1)
     return [float(table[len(prompt) + k - 1, token]) for k, token in enumerate(answer)]
 

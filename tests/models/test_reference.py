@@ -12,8 +12,7 @@ IDS = torch.arange(7)[None]
 
 @pytest.fixture
 def adapted(model):
-    adapted = add_adapter(model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
-    return adapted
+    return add_adapter(model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
 
 
 def train_a_bit(model):
