@@ -124,6 +124,7 @@ def _fresh_copy(quantised: PreTrainedModel) -> PreTrainedModel:
             config, dtype=quantised.dtype, attn_implementation=quantised.config._attn_implementation
         )
     model.load_state_dict(quantised.state_dict())
+    model.tie_weights()
     model.generation_config = quantised.generation_config
     return model
 

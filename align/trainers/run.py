@@ -229,7 +229,8 @@ def sampling_copy(model: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """Return a copy of a model to generate with: adapters merged, in a type the device is fast at."""
     duplicate = copy.deepcopy(model)
     merged = duplicate.merge_and_unload() if has_adapter(duplicate) else duplicate
-    merged = merged.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    # Not frozen: on CPUs, a frozen head makes torch copy its weights for every row of a slice of hidden states.
+    merged = merged.to(device=device, dtype=dtype).eval().requires_grad_(True)
     merged.config.use_cache = True
     return merged
 

@@ -68,6 +68,7 @@ def test_gguf_weights_load_equal_and_can_be_saved_again(tmp_path, tokenizer, mod
     loaded = load_model(source)
     ids = torch.arange(9)[None]
     torch.testing.assert_close(loaded(ids).logits, model(ids).logits, rtol=1e-4, atol=1e-4)
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
     loaded.save_pretrained(tmp_path / "again")
     again = load_model(Source(path=str(tmp_path / "again")))
     torch.testing.assert_close(again(ids).logits, loaded(ids).logits)
