@@ -86,12 +86,16 @@ def load_objective(file: str | Path, name: str, settings: Mapping[str, Any]) -> 
     if not hasattr(module, name):
         public = [n for n in vars(module) if not n.startswith("_")]
         raise ValueError(f"{file} defines no {name!r}" + did_you_mean(name, public))
-    target = getattr(module, name)
-    if isinstance(target, type) and issubclass(target, PairObjective) and is_dataclass(target):
-        return build_settings(target, settings, owner=f"{name!r} of {file}")
+    target: Any = getattr(module, name)
+    if _is_settings_class(target):
+        return build_settings(target, settings, owner=f"{name!r} of {file}")  # type: ignore[no-any-return]
     if inspect.isfunction(target):
         return FunctionObjective(function=target, settings=MappingProxyType(dict(settings)))
     raise ValueError(f"{name!r} of {file} is neither a function nor a dataclass on align.PairObjective")
+
+
+def _is_settings_class(target: Any) -> bool:
+    return isinstance(target, type) and issubclass(target, PairObjective) and is_dataclass(target)
 
 
 def load_python_file(file: str | Path) -> ModuleType:

@@ -1,0 +1,82 @@
+"""Writes docs/recipes.md from the recipe's schema: ``python scripts/recipe_reference.py > docs/recipes.md``."""
+
+import ast
+from pathlib import Path
+
+import align.recipe.schema as schema
+from align.recipe.trainer_fields import DEFAULTS, OWNED
+
+SECTIONS = (
+    ("model", "ModelSettings"),
+    ("model.lora", "LoraSettings"),
+    ("data", "DataSettings"),
+    ("data.train and data.eval, each source", "SourceSettings"),
+    ("data.train.synth", "SynthSettings"),
+    ("evaluation", "EvaluationSettings"),
+    ("evaluation.generation", "GenerationSettings"),
+    ("output", "OutputSettings"),
+)
+
+HEAD = """# Recipes: every section and setting
+
+Made from the schema by `python scripts/recipe_reference.py > docs/recipes.md`; a test holds it fresh.
+
+A recipe is one YAML file with the sections `model`, `data`, `objective`, `trainer`, `evaluation` and `output`. A setting
+without a default must be given. Unknown keys, wrong types and missing values are errors (exit code 2) with file, line and
+dotted path. `section.key=value` on the command line replaces a setting; the value is YAML (`model.lora=null`,
+`data.train.0.weight=0.5`). Relative paths start at the folder the command is run in.
+"""
+
+OBJECTIVE = """## objective
+
+`{name: dpo, beta: 0.1}`: a registered objective and its settings, or its bare name. `{file: my_loss.py, name: my_loss}` and
+the function's own keyword arguments: a loss from a Python file; see the README.
+"""
+
+
+def main() -> None:
+    """Print the page."""
+    classes = {
+        node.name: node for node in ast.parse(Path(schema.__file__).read_text()).body if isinstance(node, ast.ClassDef)
+    }
+    print(HEAD)
+    for title, name in SECTIONS:
+        print(
+            f"## {title}\n\n{ast.get_docstring(classes[name])}\n\n| setting | default | meaning |\n| --- | --- | --- |"
+        )
+        for field, meaning in zip(classes[name].body, classes[name].body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(meaning, ast.Expr):
+                print(row(field, meaning))
+        print()
+    print(OBJECTIVE)
+    print(trainer_section(), end="")
+
+
+def row(field: ast.AnnAssign, meaning: ast.Expr) -> str:
+    """Return a setting as a row of the table."""
+    default = "required" if field.value is None else ast.unparse(field.value)
+    for source, shown in (
+        ("field(default_factory=list)", "[]"),
+        ("field(default_factory=lambda: MappingProxyType({}))", "{}"),
+        ("None", "null"),
+        ("True", "true"),
+        ("False", "false"),
+    ):
+        default = shown if default == source else default
+    text = ast.literal_eval(meaning.value).replace("``", "`").replace("|", "\\|")
+    return f"| `{ast.unparse(field.target)}` | `{default}` | {text} |"
+
+
+def trainer_section() -> str:
+    """Return what is special about ``trainer``."""
+    defaults = "\n".join(f"| `{name}` | `{value}` |" for name, value in DEFAULTS.items())
+    owned = "\n".join(f"| `{name}` | {reason.replace('|', chr(92) + '|')} |" for name, reason in OWNED.items())
+    return (
+        "## trainer\n\nEvery field of `transformers.TrainingArguments`, by its own name. Defaults that differ from its:\n\n"
+        f"| setting | default |\n| --- | --- |\n{defaults}\n\n"
+        f"Refused, because something else decides them:\n\n| setting | reason |\n| --- | --- |\n{owned}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

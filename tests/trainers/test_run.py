@@ -1,0 +1,208 @@
+"""A recipe from start to end on a small model: every file it promises, and going on after being killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from align.recipe.load import load_recipe
+from align.trainers.run import run_recipe
+
+RECIPE = """
+model:
+  path: {model}
+  dtype: float32
+data:
+  train: {pairs}
+  eval_fraction: 0.3
+objective: {{name: dpo, beta: 0.5}}
+trainer:
+  max_steps: {steps}
+  per_device_train_batch_size: 4
+  learning_rate: 1.0e-3
+  logging_steps: 1
+  eval_strategy: steps
+  eval_steps: 4
+  save_steps: 2
+  use_cpu: true
+  disable_tqdm: true
+  seed: 1
+output: {{dir: {out}}}
+"""
+
+
+def write_recipe(folder, model_dir, pairs_file, *, steps=6, name="run"):
+    path = folder / f"{name}.yaml"
+    path.write_text(RECIPE.format(model=model_dir, pairs=pairs_file, steps=steps, out=folder / name))
+    return path
+
+
+@pytest.fixture
+def recipe_file(tmp_path, model_dir, pairs_file):
+    return write_recipe(tmp_path, model_dir, pairs_file)
+
+
+def test_a_run_leaves_what_it_promises(recipe_file, tmp_path):
+    summary = run_recipe(load_recipe(recipe_file))
+    run = tmp_path / "run"
+    for name in ("recipe.yaml", "metrics.jsonl", "summary.json", "curves.png", "curves.svg", "model/config.json"):
+        assert (run / name).is_file(), name
+    assert summary == json.loads((run / "summary.json").read_text())
+    assert summary["start_margin"] == 0.0
+    assert summary["steps"] == 6
+    held_out = summary["held_out"]
+    assert held_out["eval_accuracy_low"] <= held_out["eval_accuracy"] <= held_out["eval_accuracy_high"]
+    assert {"eval_accuracy_longer_wins", "eval_accuracy_length_matched_pairs"} <= held_out.keys()
+    entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in entries if "loss" in e] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_model_folder_loads_in_plain_transformers(recipe_file, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run_recipe(load_recipe(recipe_file))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
+    ids = tokenizer("the day", return_tensors="pt").input_ids
+    assert torch.isfinite(model(ids).logits).all()
+
+
+def test_a_finished_run_is_not_run_again(recipe_file, tmp_path, capsys):
+    first = run_recipe(load_recipe(recipe_file))
+    stamp = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    assert run_recipe(load_recipe(recipe_file)) == first
+    assert "finished run; nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_the_resolved_recipe_runs_again_to_the_same_weights(recipe_file, tmp_path):
+    run_recipe(load_recipe(recipe_file))
+    again = load_recipe(tmp_path / "run" / "recipe.yaml", [f"output.dir={tmp_path / 'again'}"])
+    run_recipe(again)
+    assert_same_weights(tmp_path / "run", tmp_path / "again")
+
+
+def test_a_killed_run_goes_on_to_the_very_same_weights(tmp_path, model_dir, pairs_file):
+    """Killed without warning after a checkpoint, the same command ends where the uninterrupted run ends."""
+    whole = write_recipe(tmp_path, model_dir, pairs_file, steps=12, name="whole")
+    run_recipe(load_recipe(whole))
+    cut = write_recipe(tmp_path, model_dir, pairs_file, steps=12, name="cut")
+    kill_after_first_checkpoint(cut, tmp_path / "cut")
+    assert not (tmp_path / "cut" / "summary.json").exists()
+    assert (tmp_path / "cut" / "checkpoint-2").is_dir()
+    run_recipe(load_recipe(cut))
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+    histories = [metrics(tmp_path / name) for name in ("whole", "cut")]
+    assert histories[0].keys() == histories[1].keys() == set(range(1, 13))
+    assert histories[0] == pytest.approx(histories[1], rel=1e-9)
+
+
+SLOW_TRAINING = """
+import sys, time, torch
+from transformers import TrainerCallback
+import align.trainers.pair as pair
+from align.cli.main import main
+
+torch.set_num_threads(2)
+
+class Slow(TrainerCallback):
+    def on_step_end(self, *args, **kwargs):
+        time.sleep(0.4)
+
+made = pair.PairTrainer.__init__
+def init(self, *args, **options):
+    made(self, *args, **options)
+    self.add_callback(Slow())
+pair.PairTrainer.__init__ = init
+sys.exit(main(["train", sys.argv[1]]))
+"""
+
+
+def kill_after_first_checkpoint(recipe, folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_TRAINING, str(recipe)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=dict(os.environ),
+    )
+    deadline = time.time() + 120
+    while time.time() < deadline and process.poll() is None:
+        if (folder / "checkpoint-2" / "trainer_state.json").is_file():
+            time.sleep(0.6)
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def metrics(run):
+    entries = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
+    return {e["step"]: e["loss"] for e in entries if "loss" in e}
+
+
+def assert_same_weights(first, second):
+    ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (first, second))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+def test_pairs_made_by_the_model_and_before_and_after(tmp_path, model_dir):
+    """The quickstart's shape, with a scorer of one's own and adapters."""
+    scorer = tmp_path / "vowels.py"
+    scorer.write_text("def score(prompts, completions):\n    return [float(text.count('a')) for text in completions]\n")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("".join(f"the day {i}\n" for i in range(40)))
+    path = tmp_path / "synth.yaml"
+    path.write_text(
+        f"""
+model: {{path: {model_dir}, dtype: float32, lora: {{r: 4}}}}
+data:
+  train: {{synth: {{prompts: {prompts}, scorer: "{scorer}:score", samples: 3, max_new_tokens: 6, min_gap: 0.5}}}}
+objective: dpo
+trainer: {{max_steps: 2, per_device_train_batch_size: 4, use_cpu: true, disable_tqdm: true, save_strategy: "no"}}
+evaluation:
+  generation: {{prompts: {prompts}, scorer: "{scorer}:score", max_new_tokens: 6}}
+output: {{dir: {tmp_path / "synth"}}}
+"""
+    )
+    summary = run_recipe(load_recipe(path))
+    run = tmp_path / "synth"
+    pairs = [json.loads(line) for line in (run / "pairs" / "training-0.jsonl").read_text().splitlines()]
+    assert all(pair["chosen_score"] - pair["rejected_score"] >= 0.5 for pair in pairs)
+    assert all(pair["chosen"][0]["content"].count("a") == pair["chosen_score"] for pair in pairs)
+    generation = summary["generation"]
+    assert generation["reward"]["difference"]["value"] == pytest.approx(
+        generation["reward"]["aligned"]["value"] - generation["reward"]["base"]["value"]
+    )
+    assert {"win_rate", "kl", "distinct_2", "repetition", "length_tokens", "ended"} <= generation.keys()
+    assert (run / "reward.png").is_file()
+    assert (run / "samples.md").is_file()
+    assert (run / "model" / "adapter_model.safetensors").is_file()
+    adapter = json.loads((run / "model" / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == str(model_dir)
+
+
+def test_a_reference_of_its_own_and_a_users_loss(tmp_path, model_dir, pairs_file):
+    (tmp_path / "my_loss.py").write_text(
+        "from torch.nn import functional as F\n\n\n"
+        "def my_loss(policy, reference, *, beta=0.1):\n"
+        "    margin = (policy.chosen - reference.chosen) - (policy.rejected - reference.rejected)\n"
+        "    return F.softplus(-beta * margin)\n"
+    )
+    path = write_recipe(tmp_path, model_dir, pairs_file, steps=3)
+    overrides = [
+        f"objective={{file: {tmp_path / 'my_loss.py'}, name: my_loss, beta: 0.5}}",
+        f"model.reference={model_dir}",
+    ]
+    mine = run_recipe(load_recipe(path, [*overrides, f"output.dir={tmp_path / 'mine'}"]))
+    run_recipe(load_recipe(path, [f"model.reference={model_dir}", f"output.dir={tmp_path / 'dpo'}"]))
+    assert mine["reference"].startswith("a model of its own")
+    assert mine["start_margin"] is None
+    assert metrics(tmp_path / "mine") == pytest.approx(metrics(tmp_path / "dpo"), rel=1e-5)
