@@ -21,16 +21,16 @@ HEAD = """# Recipes: every section and setting
 
 Made from the schema by `python scripts/recipe_reference.py > docs/recipes.md`; a test holds it fresh.
 
-A recipe is one YAML file with the sections `model`, `data`, `objective`, `trainer`, `evaluation` and `output`. A setting
-without a default must be given. Unknown keys, wrong types and missing values are errors (exit code 2) with file, line and
-dotted path. `section.key=value` on the command line replaces a setting; the value is YAML (`model.lora=null`,
-`data.train.0.weight=0.5`). Relative paths start at the folder the command is run in.
+A recipe is one YAML file with the sections `model`, `data`, `objective`, `trainer`, `evaluation` and `output`. A
+setting without a default must be given. Unknown keys, wrong types and missing values are errors (exit code 2) with
+file, line and dotted path. `section.key=value` on the command line replaces a setting; the value is YAML
+(`model.lora=null`, `data.train.0.weight=0.5`). Relative paths start at the folder the command is run in.
 """
 
 OBJECTIVE = """## objective
 
-`{name: dpo, beta: 0.1}`: a registered objective and its settings, or its bare name. `{file: my_loss.py, name: my_loss}` and
-the function's own keyword arguments: a loss from a Python file; see the README.
+`{name: dpo, beta: 0.1}`: a registered objective and its settings, or its bare name. `{file: my_loss.py, name: my_loss}`
+and the function's own keyword arguments: a loss from a Python file; see the README.
 """
 
 
@@ -72,7 +72,8 @@ def trainer_section() -> str:
     defaults = "\n".join(f"| `{name}` | `{value}` |" for name, value in DEFAULTS.items())
     owned = "\n".join(f"| `{name}` | {reason.replace('|', chr(92) + '|')} |" for name, reason in OWNED.items())
     return (
-        "## trainer\n\nEvery field of `transformers.TrainingArguments`, by its own name. Defaults that differ from its:\n\n"
+        "## trainer\n\nEvery field of `transformers.TrainingArguments`, by its own name. "
+        "Defaults that differ from its:\n\n"
         f"| setting | default |\n| --- | --- |\n{defaults}\n\n"
         f"Refused, because something else decides them:\n\n| setting | reason |\n| --- | --- |\n{owned}\n"
     )

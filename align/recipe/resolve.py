@@ -87,7 +87,7 @@ def _objective(recipe: Recipe) -> dict[str, Any]:
     else:
         settings = _plain(objective)
         spec = spec or {"name": OBJECTIVES.name_of(objective)}
-    if "file" not in spec and spec.get("name") not in OBJECTIVES:
+    if "file" not in spec and str(spec.get("name")) not in OBJECTIVES:
         name = type(objective).__name__
         raise ValueError(
             f"no recipe leads to the objective {name}: register it, or give objective_spec its file and name"

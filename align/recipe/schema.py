@@ -22,7 +22,7 @@ class LoraSettings:
 
     r: int = 16
     """Rank of the update."""
-    lora_alpha: float = 32
+    lora_alpha: float = 32.0
     """Scale of the update is ``lora_alpha / r``."""
     lora_dropout: float = 0.0
     """Dropout before the adapter, in training only."""

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "learning_rate": 1e-5,  # between what full training (1e-6) and adapters (1e-4) like; TrainingArguments has 5e-5
     "lr_scheduler_type": "linear",
     "logging_steps": 5.0,  # short runs are the rule here; 500 would show nothing
+    "logging_first_step": True,  # where the run starts from; every curve is drawn as a change from there
     "logging_nan_inf_filter": False,  # a NaN is shown, not replaced by the last good value
     "report_to": "none",  # nothing leaves the machine unless asked
     "save_strategy": "steps",

@@ -216,8 +216,8 @@ class _Run:
             print(side_by_side(comparison.base, comparison.aligned))
             (path / "samples.md").write_text(samples_markdown(comparison.base, comparison.aligned), encoding="utf-8")
             draw_comparison(comparison.summary, path)
-        draw_curves(path)
         self.folder.write_summary(summary)
+        draw_curves(path)
 
     @contextmanager
     def main_first(self) -> Iterator[None]:

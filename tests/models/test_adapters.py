@@ -10,7 +10,7 @@ def test_a_fresh_adapter_changes_nothing_and_only_it_is_trained(model, tmp_path)
     ids = torch.arange(6)[None]
     before = model(ids).logits
     model.name_or_path = "package:some-weights"
-    adapted = add_adapter(model, lora_config(LoraSettings(r=4, lora_alpha=8)))
+    adapted = add_adapter(model, lora_config(LoraSettings(r=4, lora_alpha=8.0)))
     assert torch.equal(adapted(input_ids=ids).logits, before)
     assert all("lora_" in name for name, p in adapted.named_parameters() if p.requires_grad)
     assert has_adapter(adapted)

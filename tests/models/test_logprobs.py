@@ -103,7 +103,7 @@ def test_temperature_divides_the_logits():
     model = GPT2LMHeadModel(GPT2).eval()
     tokens = completion_logps(model, output_head(model), temperature=2.0, **batch())
     prompt, answer = sequences()[0]
-    logits = model(input_ids=torch.tensor([prompt + answer])).logits[0]
+    logits = model(input_ids=torch.tensor([prompt + answer])).logits[0].detach()
     expected = [float((logits[len(prompt) + k - 1] / 2).log_softmax(-1)[t]) for k, t in enumerate(answer)]
     torch.testing.assert_close(tokens.logp[0, : len(answer)], torch.tensor(expected), rtol=1e-5, atol=1e-5)
 

@@ -21,7 +21,7 @@ def test_builds_by_name_and_alias():
         ("dppo", {}, r"unknown objective 'dppo'; did you mean 'dpo'\?"),
         ("dpo", {"betta": 1}, r"objective 'dpo' has no setting 'betta'; did you mean 'beta'\?"),
         ("dpo", {"zzz": 1}, r"has no setting 'zzz'; known: beta"),
-        ("dpo", {"beta": -1}, "beta must be greater than 0"),
+        ("dpo", {"beta": -1.0}, "beta must be greater than 0"),
     ],
 )
 def test_mistakes(name, settings, message):

@@ -1,10 +1,8 @@
 """Sampling: reproducible, resumable, and from the model's own distribution."""
 
-import pytest
 import torch
 
 from align.data.template import render_prompt
-from align.sampling.cache import cached_samples
 from align.sampling.generate import Decoding, sample
 
 PROMPTS = [f"the day {i}" for i in range(10)]
@@ -54,31 +52,3 @@ def test_first_tokens_follow_the_models_distribution(model, tokenizer):
     # Total variation of 2,000 draws from up to 400 outcomes; a top-50 cut or a temperature of 0.7 is far outside.
     noise = 0.5 * (expected * (1 - expected) / 2000).sqrt().sum()
     assert float((observed - expected).abs().sum() / 2) < 1.5 * float(noise)
-
-
-def test_cached_samples_are_taken_up_where_they_stopped(model, tokenizer, monkeypatch):
-    import align.sampling.cache as cache
-
-    whole = cached_samples(model, tokenizer, PROMPTS, DECODING)
-    (file,) = (cache.cache_root() / "samples").glob("*.jsonl")
-    lines = file.read_text().splitlines(keepends=True)
-    file.write_text("".join(lines[:6]) + lines[6][:20])  # one whole batch, half of the next, a torn line
-    calls = []
-    original = cache.sample
-    monkeypatch.setattr(cache, "sample", lambda *a, **k: calls.append(k["skip_batches"]) or original(*a, **k))
-    assert cached_samples(model, tokenizer, PROMPTS, DECODING) == whole
-    assert calls == [1]
-    assert cached_samples(model, tokenizer, PROMPTS, DECODING) == whole
-    assert calls == [1]
-
-
-@pytest.fixture(autouse=True)
-def _empty_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
-
-
-def test_other_weights_are_another_sampling(model, tokenizer):
-    before = cached_samples(model, tokenizer, PROMPTS, DECODING)
-    with torch.no_grad():
-        model.model.embed_tokens.weight.mul_(-1)
-    assert cached_samples(model, tokenizer, PROMPTS, DECODING) != before

@@ -1,0 +1,38 @@
+"""Sampled completions are kept by what decides them, and taken up where they stopped."""
+
+import pytest
+import torch
+
+from align.sampling.cache import cached_samples
+from align.sampling.generate import Decoding
+
+PROMPTS = [f"the day {i}" for i in range(10)]
+DECODING = Decoding(max_new_tokens=5, batch_size=4, seed=3)
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
+
+
+def test_cached_samples_are_taken_up_where_they_stopped(model, tokenizer, monkeypatch):
+    import align.sampling.cache as cache
+
+    whole = cached_samples(model, tokenizer, PROMPTS, DECODING)
+    (file,) = (cache.cache_root() / "samples").glob("*.jsonl")
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:6]) + lines[6][:20])  # one whole batch, half of the next, a torn line
+    calls = []
+    original = cache.sample
+    monkeypatch.setattr(cache, "sample", lambda *a, **k: calls.append(k["skip_batches"]) or original(*a, **k))
+    assert cached_samples(model, tokenizer, PROMPTS, DECODING) == whole
+    assert calls == [1]
+    assert cached_samples(model, tokenizer, PROMPTS, DECODING) == whole
+    assert calls == [1]
+
+
+def test_other_weights_are_another_sampling(model, tokenizer):
+    before = cached_samples(model, tokenizer, PROMPTS, DECODING)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(-1)
+    assert cached_samples(model, tokenizer, PROMPTS, DECODING) != before
