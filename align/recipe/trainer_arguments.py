@@ -73,9 +73,11 @@ def training_arguments(recipe: Recipe, output_dir: Path, **forced: Any) -> "Trai
     """
     from transformers import TrainingArguments
 
+    # Without use_cpu, transformers on a machine without accelerator ignores that it was launched as several processes.
+    machine = {} if torch.accelerator.is_available() else {"use_cpu": True}
     own = {"output_dir": str(output_dir), "remove_unused_columns": False}
     try:
-        return TrainingArguments(**DEFAULTS | dict(recipe.trainer) | own | forced)
+        return TrainingArguments(**DEFAULTS | machine | dict(recipe.trainer) | own | forced)
     except (ValueError, TypeError, OSError) as error:
         raise RecipeError(_one_line(error), key=KEY) from error
 

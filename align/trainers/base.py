@@ -5,6 +5,7 @@ to (:meth:`AlignmentTrainer.summarise`). How losses are averaged is decided here
 of the whole batch that an optimiser step sees, however it was cut into processes and accumulation steps.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class AlignmentTrainer(Trainer, ABC):
         self.meter = Meter()
         self._row_metric_names: list[str] = []
         super().__init__(model=model, args=args, compute_metrics=self._whole_set_metrics, **options)
+        _refuse_strangers(self.accelerator.num_processes)
         self.loss_is_scaled_for_ga = True
         OneLineProgress.replace_default(self)
         self.add_callback(MetricsFile())
@@ -125,3 +127,13 @@ class AlignmentTrainer(Trainer, ABC):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with self.meter.paused():
             super()._save_checkpoint(*args, **kwargs)
+
+
+def _refuse_strangers(num_processes: int) -> None:
+    """Refuse processes that were launched together but would each train alone, on all data, into one folder."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != num_processes:
+        raise ValueError(
+            f"launched as {launched} processes, but this one sees {num_processes}: they would train apart; on a "
+            "machine without GPU set use_cpu=True in the training arguments (trainer.use_cpu=true in a recipe)"
+        )

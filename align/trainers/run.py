@@ -101,8 +101,7 @@ class _Run:
         )
         set_by_recipe = {"bf16", "fp16"} & self.recipe.trainer.keys()
         if precision.autocast and not set_by_recipe:
-            on_cpu = {"use_cpu": True} if self.arguments.device.type == "cpu" else {}  # transformers asks for it
-            self.arguments = training_arguments(self.recipe, self.folder.path, bf16=True, **on_cpu)
+            self.arguments = training_arguments(self.recipe, self.folder.path, bf16=True)
         if set_by_recipe:
             return replace(precision, autocast=self.arguments.bf16, reason=precision.reason + ", as trainer says")
         return precision

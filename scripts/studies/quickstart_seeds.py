@@ -15,6 +15,8 @@ from align.trainers.run import run_recipe
 RECIPE = Path("recipes/quickstart.yaml")
 RESULTS = Path("docs/results/quickstart")
 OTHERS = (1, 2, 3)
+KEPT = ("held_out", "start_margin", "steps", "seconds", "peak_memory_gib", "precision", "versions", "recipe_digest")
+"""What is kept of a run's summary beside its comparison of samples."""
 
 
 def main() -> None:
@@ -40,9 +42,8 @@ def result(seed: int) -> dict:
     if not file.is_file():
         summary = run_recipe(load_recipe(RECIPE, overrides(seed)))
         generation = {k: v for k, v in summary["generation"].items() if k != "scores"}
-        keep = ("held_out", "start_margin", "steps", "seconds", "peak_memory_gib", "precision", "versions", "recipe_digest")
         RESULTS.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({**generation, **{k: summary[k] for k in keep}}, indent=2) + "\n")
+        file.write_text(json.dumps({**generation, **{k: summary[k] for k in KEPT}}, indent=2) + "\n")
     return json.loads(file.read_text())
 
 

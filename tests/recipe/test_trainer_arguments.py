@@ -84,7 +84,14 @@ def test_what_depends_on_the_machine_is_judged_when_it_runs(tmp_path: Path, monk
     asked = build_trainer(section("{bf16: true, torch_compile: true, tf32: true}"), holds_out=False)
     assert asked["bf16"] is True
     with pytest.raises(RecipeError, match=r"^trainer: Your setup doesn't support bf16"):
-        training_arguments(recipe(bf16=True), tmp_path)
+        training_arguments(recipe(bf16=True, use_cpu=False), tmp_path)
+
+
+def test_without_an_accelerator_the_cpu_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    assert training_arguments(recipe(), tmp_path).use_cpu
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    assert not training_arguments(recipe(), tmp_path).use_cpu
 
 
 def test_building_touches_no_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """The metrics file survives being cut off, and lines for people say what matters."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from align.trainers.callbacks import METRICS_FILE, MetricsFile, one_line
 
@@ -16,8 +16,8 @@ def file(tmp_path):
 
 
 def begin(folder, step):
-    state = SimpleNamespace(global_step=step, is_world_process_zero=True)
-    MetricsFile().on_train_begin(SimpleNamespace(output_dir=str(folder)), state, None)
+    arguments = TrainingArguments(str(folder), use_cpu=True)
+    MetricsFile().on_train_begin(arguments, TrainerState(global_step=step), TrainerControl())
 
 
 def test_steps_after_the_checkpoint_are_dropped_and_the_torn_line(file, tmp_path):

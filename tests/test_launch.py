@@ -1,0 +1,69 @@
+"""``accelerate launch scripts/train.py`` with the configurations that come with align, two processes over gloo."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def launch(words, config=None):
+    runner = [sys.executable, "scripts/train.py"]
+    if config is not None:
+        launcher = str(Path(sys.executable).parent / "accelerate")
+        runner = [launcher, "launch", "--config_file", f"accelerate_configs/{config}.yaml", "scripts/train.py"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*runner, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture
+def recipe(tmp_path, model_dir, pairs_file):
+    path, held_out = tmp_path / "pairs.yaml", tmp_path / "held_out.jsonl"
+    held_out.write_text("".join(pairs_file.read_text().splitlines(keepends=True)[:11]))
+    path.write_text(
+        f"model: {{path: {model_dir}, dtype: float32}}\ndata: {{train: {pairs_file}, eval: {held_out}}}\n"
+        "objective: dpo\n"
+        "trainer: {max_steps: 4, logging_steps: 1, learning_rate: 1.0e-3, disable_tqdm: true, save_steps: 2}\n"
+    )
+    return path
+
+
+def entries(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(recipe, tmp_path):
+    """Same losses, gradients, log-probs and held-out figures; batches of evaluation that do not come out even."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    launch([str(recipe), f"output.dir={one}", "trainer.per_device_train_batch_size=4"])
+    printed = launch([str(recipe), f"output.dir={two}", "trainer.per_device_train_batch_size=2"], "ddp")
+    assert printed.count("run folder:") == 1
+    for mine, other in zip(entries(one), entries(two), strict=True):
+        for key in mine.keys() & other.keys():
+            if not any(word in key for word in ("second", "runtime", "flos", "padding")):
+                assert mine[key] == pytest.approx(other[key], rel=2e-4, abs=1e-6), key
+    assert json.loads((two / "summary.json").read_text())["steps"] == 4
+
+
+def test_one_process_on_the_cpu(recipe, tmp_path):
+    launch([str(recipe), f"output.dir={tmp_path / 'run'}", "trainer.max_steps=1"], "cpu")
+    assert (tmp_path / "run" / "summary.json").is_file()
+
+
+def test_processes_that_do_not_see_one_another_are_refused(model, tokenizer, tmp_path, monkeypatch):
+    import datasets
+    from transformers import TrainingArguments
+
+    from align import PairTrainer
+    from tests.conftest import pair_rows
+
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="launched as 2 processes, but this one sees 1"):
+        PairTrainer(model, arguments, train_dataset=datasets.Dataset.from_list(pair_rows()), processing_class=tokenizer)
