@@ -31,10 +31,11 @@ def run(arguments: argparse.Namespace) -> int:
         tree = load_tree(recipe_path(arguments.recipe), arguments.overrides)
         print(print_config(build_recipe(tree), tree))
         return 0
-    recipe, name = recipe_of(arguments)
+    from align.report.console import say, stage
 
-    from align.report.console import say
-    from align.trainers.run import run_recipe
+    with stage("starting"):
+        recipe, name = recipe_of(arguments)
+        from align.trainers.run import run_recipe
 
     summary = run_recipe(recipe, name=name)
     for line in figures(summary):

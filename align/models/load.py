@@ -81,9 +81,9 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
 
 
 def disable_dropout(model: torch.nn.Module) -> None:
-    """Set every dropout to 0: policy and reference must agree where their weights do."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+    """Set every dropout but that of adapters to 0: policy and reference must agree where their weights do."""
+    for path, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and "lora_dropout" not in path:
             module.p = 0.0
         for name in ("attention_dropout", "attn_dropout"):
             if isinstance(getattr(module, name, None), float):

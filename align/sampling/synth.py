@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from align.data.cache import written_whole
 from align.recipe.schema import SynthSettings
 from align.sampling.cache import cached_samples
 from align.sampling.generate import Completion, Decoding
@@ -119,10 +120,8 @@ def write_pairs(file: Path, pairs: Sequence[ScoredPair]) -> None:
         if file.read_text(encoding="utf-8") == text:
             return
         raise ValueError(f"{file} exists with other content; choose another name or remove it")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(file)
+    with written_whole(file) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _groups(items: list[tuple[Completion, float]], size: int) -> Iterator[list[tuple[Completion, float]]]:

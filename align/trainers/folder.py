@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from align.data.cache import written_whole
 from align.recipe.load import load_recipe
 from align.recipe.resolve import digest, resolved_yaml
 from align.recipe.schema import Recipe
+from align.report.console import is_main
 
 RECIPE_FILE = "recipe.yaml"
 SUMMARY_FILE = "summary.json"
@@ -32,6 +34,8 @@ class RunFolder:
             ValueError: if the folder holds a run of another recipe, or files that no run put there.
         """
         path = Path(recipe.output.dir or f"runs/{name}-{digest(recipe)}").expanduser().resolve()
+        if not is_main():  # the first process checks for all, before it writes
+            return cls(path)
         if (path / RECIPE_FILE).is_file():
             _refuse_other_recipe(path, recipe)
         elif path.is_dir() and any(path.iterdir()):
@@ -41,7 +45,8 @@ class RunFolder:
     def write_recipe(self, recipe: Recipe) -> None:
         """Put the resolved recipe into the folder, made where it is missing."""
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / RECIPE_FILE).write_text(resolved_yaml(recipe), encoding="utf-8")
+        with written_whole(self.path / RECIPE_FILE) as partial:
+            partial.write_text(resolved_yaml(recipe), encoding="utf-8")
 
     def summary(self) -> dict[str, Any] | None:
         """Return the summary of a finished run, or None."""
@@ -50,9 +55,8 @@ class RunFolder:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Mark the run as finished."""
-        partial = self.path / (SUMMARY_FILE + ".partial")
-        partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        partial.rename(self.path / SUMMARY_FILE)
+        with written_whole(self.path / SUMMARY_FILE) as partial:
+            partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
     def last_checkpoint(self) -> Path | None:
         """Return the last checkpoint that was written whole; a killed run may leave a torn one behind."""

@@ -39,7 +39,7 @@ class PairTrainer(AlignmentTrainer):
         reference: ``base``, ``adapter_off``, ``none``, a model, or a model's path; ``auto`` takes the adapters
             off where there are some, else a frozen copy, and nothing where the objective needs nothing.
         train_dataset: rows in any of TRL's preference formats, or already prepared ones.
-        eval_dataset: held-out rows in the same formats.
+        eval_dataset: held-out rows in the same formats, or several sets by name.
         processing_class: the tokenizer; loaded with the model where that is a path.
         peft_config: adapters to train instead of all weights.
         max_length: longest prompt + completion in tokens; None is the model's own limit, which holds in any case.
@@ -63,7 +63,7 @@ class PairTrainer(AlignmentTrainer):
         objective: PairObjective | None = None,
         reference: str | PreTrainedModel = "auto",
         train_dataset: datasets.Dataset | None = None,
-        eval_dataset: datasets.Dataset | None = None,
+        eval_dataset: datasets.Dataset | dict[str, datasets.Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         peft_config: LoraConfig | None = None,
         max_length: int | None = 1024,
@@ -212,13 +212,9 @@ def _reference(reference: str | nn.Module, policy: nn.Module, *, needed: bool) -
     return resolve_reference("a model that was passed", policy, needed=needed, loaded=reference)
 
 
-def _prepared(
-    rows: datasets.Dataset | None,
-    tokenizer: PreTrainedTokenizerBase,
-    args: TrainingArguments,
-    name: str,
-    settings: dict[str, Any],
-) -> datasets.Dataset | None:
+def _prepared(rows: Any, tokenizer: Any, args: TrainingArguments, name: str, settings: dict[str, Any]) -> Any:
+    if isinstance(rows, dict):
+        return {key: _prepared(part, tokenizer, args, f"{name}[{key!r}]", settings) for key, part in rows.items()}
     if rows is None or "prompt_hash" in rows.column_names:  # nothing, or prepared already
         return rows
     with args.main_process_first(desc=f"preparing {name}"):

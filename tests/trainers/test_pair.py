@@ -300,3 +300,26 @@ def plain_text():
         for row in pair_rows(24)
     ]
     return datasets.Dataset.from_list(plain)
+
+
+def test_several_held_out_sets_by_name(model, tokenizer, tmp_path):
+    trainer = PairTrainer(
+        model=model,
+        args=arguments(tmp_path),
+        train_dataset=rows(),
+        eval_dataset={"few": rows(3), "more": rows(6)},
+        processing_class=tokenizer,
+    )
+    metrics = trainer.evaluate()
+    assert (metrics["eval_few_pairs"], metrics["eval_more_pairs"]) == (3, 6)
+
+
+def test_what_a_run_saves_loads_again_in_peft(model_dir, tmp_path):
+    from peft import AutoPeftModelForCausalLM
+
+    trainer = PairTrainer(model=str(model_dir), args=arguments(tmp_path), train_dataset=rows(), peft_config=LORA)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "saved")
+    ids = torch.arange(6)[None]
+    torch.testing.assert_close(loaded(input_ids=ids).logits, trainer.model(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
