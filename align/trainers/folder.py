@@ -1,9 +1,13 @@
 """The folder of a run: which one, what is in it, and from where it continues."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from align.data.cache import written_whole
 from align.recipe.load import load_recipe
@@ -14,6 +18,7 @@ from align.report.console import is_main
 RECIPE_FILE = "recipe.yaml"
 SUMMARY_FILE = "summary.json"
 MODEL_FOLDER = "model"
+LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +43,31 @@ class RunFolder:
             return cls(path)
         if (path / RECIPE_FILE).is_file():
             _refuse_other_recipe(path, recipe)
-        elif path.is_dir() and any(path.iterdir()):
+        elif path.is_dir() and any(file.name != LOCK_FILE for file in path.iterdir()):
             raise ValueError(f"output.dir {path} holds files that are no run; choose another folder")
         return cls(path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other command out of the folder until the block ends, or this process does.
+
+        Raises:
+            ValueError: if another command is at work in it.
+        """
+        if not is_main():
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK_FILE)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            message = f"another command is training in {self.path}; wait for it, or name another output.dir"
+            raise ValueError(message) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Put the resolved recipe into the folder, made where it is missing."""

@@ -47,11 +47,12 @@ def run_recipe(recipe: Recipe, *, name: str = "run") -> dict[str, Any]:
     if (finished := folder.summary()) is not None:
         say(f"{folder.path} holds this recipe's finished run; nothing to do")
         return finished
-    run = _Run(recipe, folder)
-    with run.main_first():
-        folder.write_recipe(recipe)
-    say(f"run folder: {folder.path}")
-    return run.execute()
+    with folder.held():
+        run = _Run(recipe, folder)
+        with run.main_first():
+            folder.write_recipe(recipe)
+        say(f"run folder: {folder.path}")
+        return run.execute()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class _Run:
         if checkpoint is not None:
             say(f"continuing from {checkpoint.name}")
         trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        accuracy = trainer.evaluate() if pairs.held_out is not None else {}
+        accuracy = last_evaluation(trainer) if pairs.held_out is not None else {}
         trainer.save_model(str(self.folder.path / MODEL_FOLDER))
         comparison = self._before_and_after(trainer, tokenizer)
         summary = self._summary(trainer, pairs, trained.metrics, accuracy, comparison)
@@ -222,6 +223,14 @@ class _Run:
     def main_first(self) -> Iterator[None]:
         with self.arguments.main_process_first():
             yield
+
+
+def last_evaluation(trainer: PairTrainer) -> dict[str, float]:
+    """Return the held-out figures of the model as it is; those of the last step where it ended in an evaluation."""
+    entries = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+    if trainer.args.load_best_model_at_end or not entries or entries[-1]["step"] != trainer.state.global_step:
+        return trainer.evaluate()
+    return {name: value for name, value in entries[-1].items() if name.startswith("eval_")}
 
 
 def sampling_copy(model: Any, dtype: torch.dtype, device: torch.device) -> Any:

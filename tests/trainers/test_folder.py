@@ -59,6 +59,14 @@ def test_torn_checkpoints_are_passed_over(tmp_path):
     assert RunFolder(tmp_path).last_checkpoint().name == "checkpoint-9"
 
 
+def test_two_commands_do_not_share_a_folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with folder.held(), pytest.raises(ValueError, match="another command is training"), folder.held():
+        pass
+    with folder.held():
+        pass
+
+
 def test_summary_marks_the_end(tmp_path):
     folder = RunFolder(tmp_path)
     assert folder.summary() is None

@@ -61,6 +61,15 @@ def test_a_run_leaves_what_it_promises(recipe_file, tmp_path):
     assert {"eval_accuracy_longer_wins", "eval_accuracy_length_matched_pairs"} <= held_out.keys()
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [e["step"] for e in entries if "loss" in e] == [1, 2, 3, 4, 5, 6]
+    assert [e["step"] for e in entries if "eval_loss" in e] == [4, 6]  # as asked, and the model that is kept
+
+
+def test_an_evaluation_at_the_last_step_is_not_done_again(recipe_file, tmp_path):
+    summary = run_recipe(load_recipe(recipe_file, ["trainer.eval_steps=3"]))
+    entries = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [e for e in entries if "eval_loss" in e]
+    assert [e["step"] for e in evaluations] == [3, 6]
+    assert summary["held_out"]["eval_loss"] == evaluations[-1]["eval_loss"]
 
 
 def test_the_model_folder_loads_in_plain_transformers(recipe_file, tmp_path):
