@@ -37,14 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         synth.add_argument(
             "--" + field.name.replace("_", "-"),
             type=kind,
-            default=field.default,
+            default="all" if field.name == "split" else field.default,
             choices=("train", "heldout", "all") if field.name == "split" else None,
-            help=f"{HELP[field.name]} (default: {field.default})",
+            help=f"{HELP[field.name]} (default: {'all' if field.name == 'split' else field.default})",
         )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the pairs."""
+    if arguments.out.is_dir():
+        raise ValueError(f"--out {arguments.out} is a folder; name a file in it")
     import torch
 
     from align.models.load import Source, load_model, load_tokenizer

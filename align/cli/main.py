@@ -47,7 +47,7 @@ def parsed(top: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    """Run a command and return its exit code: 0, 2 for a user's mistake, 1 for anything else, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in words if word in COMMANDS), None)
     arguments = parsed(parser(command), words)
@@ -58,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Exception as error:
+        if arguments.debug:
+            raise
+        print(f"error: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return 130

@@ -7,11 +7,16 @@ from align.cli.recipe_arguments import add_recipe_arguments, recipe_of, recipe_p
 
 KEY_FIGURES = (
     ("held-out accuracy", ("held_out", "eval_accuracy")),
+    ("  of 'longer wins'", ("held_out", "eval_accuracy_longer_wins")),
+    ("  on length-matched pairs", ("held_out", "eval_accuracy_length_matched")),
     ("reward, base", ("generation", "reward", "base")),
     ("reward, aligned", ("generation", "reward", "aligned")),
     ("reward, difference", ("generation", "reward", "difference")),
     ("win rate", ("generation", "win_rate")),
     ("KL to the base, nats a completion", ("generation", "kl")),
+    ("distinct-2, base and aligned", ("generation", "distinct_2")),
+    ("repetition, base and aligned", ("generation", "repetition")),
+    ("length in tokens, base and aligned", ("generation", "length_tokens")),
 )
 """What the end of a run prints of its summary: label, and where it stands."""
 
@@ -51,12 +56,17 @@ def figures(summary: dict[str, Any]) -> list[str]:
         value: Any = summary
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
+        if path == ("held_out", "eval_accuracy") and value is not None:
+            held_out = summary["held_out"]
+            value = {"value": value, "low": held_out["eval_accuracy_low"], "high": held_out["eval_accuracy_high"]}
         if value is not None:
-            lines.append(f"{label + ':':36} {_with_interval(value)}")
+            lines.append(f"{label + ':':36} {_shown(value)}")
     return lines
 
 
-def _with_interval(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]"
-    return f"{value:.3f}"
+def _shown(value: Any) -> str:
+    if not isinstance(value, dict):
+        return f"{value:.3f}"
+    if "base" in value:
+        return f"{value['base']:.3f}  {value['aligned']:.3f}"
+    return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]"

@@ -163,7 +163,7 @@ def weight_of(raw: Mapping[str, Any], where: str) -> float:
         DataError: if it is not a positive, finite number.
     """
     given = raw.get("weight")
-    if given is None:
+    if given is None or given == "":
         return 1.0
     try:
         weight = math.nan if isinstance(given, bool) else float(given)

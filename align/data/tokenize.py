@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from align.data.rows import Row
 from align.data.special import own_bos, with_start
 from align.data.template import Rendered, Renderer
-from align.data.truncate import TokenPair, Truncation, truncate
+from align.data.truncate import POLICIES, TokenPair, Truncation, truncate
 
 NO_LIMIT = 10**9
 """Tokenizers that know no limit state one beyond this."""
@@ -72,6 +72,8 @@ class PairTokenizer:
         self.max_length = resolved_length(tokenizer, max_length)
         if self.max_length is not None and self.max_length < 2:
             raise ValueError(f"max_length must be at least 2, got {self.max_length}")
+        if truncation not in POLICIES:
+            raise ValueError(f"truncation must be one of {', '.join(POLICIES)}; got {truncation!r}")
         self.truncation = truncation
         self.counts = Counts()
         self._tokenizer = tokenizer

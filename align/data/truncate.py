@@ -1,11 +1,12 @@
 """Making a pair fit: three policies, the same prompt ids for both sides always."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from align.data.rows import DataError
 
 Truncation = Literal["keep_start", "keep_end", "drop"]
+POLICIES: tuple[str, ...] = get_args(Truncation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

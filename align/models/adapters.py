@@ -1,5 +1,7 @@
 """Low-rank adapters on a policy, with peft."""
 
+import copy
+
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import PreTrainedModel
 
@@ -23,7 +25,7 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     Raises:
         ValueError: if the target modules are not in the model.
     """
-    adapted = get_peft_model(model, config)
+    adapted = get_peft_model(model, copy.deepcopy(config))  # peft writes into what it is given
     # So that the folder the adapter is saved in says which model to load it on.
     adapted.peft_config["default"].base_model_name_or_path = model.name_or_path
     return adapted

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
@@ -41,15 +42,19 @@ def load_model(source: Source) -> PreTrainedModel:
     located = locate(source.path)
     if (adapter := _adapter_config(located)) is not None:
         return _load_adapter(source, adapter)
-    model: PreTrainedModel
     with _plain_errors(source.path):
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             located.path,
             gguf_file=located.gguf_file,
             dtype=source.dtype,
+            output_loading_info=True,
             **_options(source),
             **({} if located.gguf_file else {"use_safetensors": True}),
         )
+    model: PreTrainedModel
+    model, found = loaded
+    if lacking := sorted([*found["missing_keys"], *map(str, found["mismatched_keys"])]):
+        raise ValueError(f"the weights of {source.path!r} lack {len(lacking)} tensors, {lacking[0]} among them")
     if located.gguf_file:
         model = _fresh_copy(model)
         model.name_or_path = source.path
@@ -85,8 +90,8 @@ def disable_dropout(model: torch.nn.Module) -> None:
     for path, module in model.named_modules():
         if isinstance(module, torch.nn.Dropout) and "lora_dropout" not in path:
             module.p = 0.0
-        for name in ("attention_dropout", "attn_dropout"):
-            if isinstance(getattr(module, name, None), float):
+        for name, value in vars(module).items():  # probabilities that a model hands to functional dropout
+            if "drop" in name and isinstance(value, float) and "lora" not in path:
                 setattr(module, name, 0.0)
 
 
@@ -139,6 +144,10 @@ def _load_adapter(source: Source, config: dict[str, Any]) -> PreTrainedModel:
 
     from peft import PeftModel
 
+    if not (Path(source.path).expanduser() / "adapter_model.safetensors").is_file():
+        raise ValueError(
+            f"the adapter in {source.path!r} has no adapter_model.safetensors; pickled ones are not loaded"
+        )
     base = load_model(replace(source, path=config["base_model_name_or_path"], revision=config.get("revision")))
     merged = PeftModel.from_pretrained(base, source.path).merge_and_unload()
     merged.name_or_path = source.path
@@ -149,6 +158,6 @@ def _load_adapter(source: Source, config: dict[str, Any]) -> PreTrainedModel:
 def _plain_errors(path: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         logging.getLogger(__name__).debug("loading %s failed", path, exc_info=True)
         raise ValueError(f"cannot load {path!r}: {str(error).strip()}") from error

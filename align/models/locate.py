@@ -44,7 +44,8 @@ def locate(path: str) -> Located:
 
 def _in_package(name: str) -> Located:
     # The package is looked up, never imported: its own imports may need things that nobody installed.
-    spec = find_spec(name.replace("-", "_"))
+    module = name.replace("-", "_")
+    spec = find_spec(module) if module.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(f"package {name!r} is not installed; install it with: pip install --no-deps {name}")
     folder = Path(next(iter(spec.submodule_search_locations)))

@@ -31,10 +31,17 @@ class FunctionObjective(PairObjective):
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
-        known = [p for p in inspect.signature(self.function).parameters if p not in ("policy", "reference")]
-        for key in self.settings:
-            if key not in known:
+        parameters = inspect.signature(self.function).parameters
+        if "policy" not in parameters:
+            raise ValueError(f"{self._name} must take 'policy' first, and 'reference' if it compares with one")
+        known = [name for name in parameters if name not in ("policy", "reference")]
+        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        for key, value in self.settings.items():
+            if key not in known and not takes_any:
                 raise ValueError(f"{self._name} has no setting {key!r}" + did_you_mean(key, known))
+            default = parameters[key].default if key in parameters else None
+            if isinstance(default, float) and not isinstance(value, int | float):
+                raise ValueError(f"{key} must be a number, as its default {default} is; got {value!r}")
 
     @property
     def _name(self) -> str:

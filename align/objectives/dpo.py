@@ -3,6 +3,7 @@
 Departures: none. The loss of each pair is returned; the paper's expectation is the trainer's mean over pairs.
 """
 
+import math
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -42,8 +43,8 @@ class DPO(PairObjective):
     beta: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
-            raise ValueError(f"beta must be greater than 0, got {self.beta}")
+        if not 0 < self.beta < math.inf:
+            raise ValueError(f"beta must be greater than 0 and finite, got {self.beta}")
 
     @property
     def reward_scale(self) -> float:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 from align.recipe.schema import (
@@ -27,6 +28,16 @@ def anchored(recipe: Recipe) -> Recipe:
     return replace(
         recipe, model=_model(recipe.model), data=_data(recipe.data), evaluation=_evaluation(recipe.evaluation)
     )
+
+
+def input_files(recipe: Recipe) -> list[Path]:
+    """Return the files, of those the recipe names, whose content decides what a run does."""
+    generation = recipe.evaluation.generation
+    sources = [*recipe.data.train, *recipe.data.eval]
+    samplings = [s for s in (*(source.synth for source in sources), generation) if s is not None]
+    named = [str(recipe.objective_spec.get("file", "")), *(str(source.path) for source in sources)]
+    named += [path for s in samplings for path in (s.prompts, s.scorer.rpartition(":")[0])]
+    return sorted({Path(path) for path in named if os.path.isfile(path)})
 
 
 def absolute_where_it_exists(path: str) -> str:

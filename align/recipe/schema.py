@@ -3,6 +3,7 @@
 A field without a default must be in the recipe. Paths in a recipe start at the folder the command is run in.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -83,10 +84,8 @@ class SynthSettings:
 
     def __post_init__(self) -> None:
         _check(self.samples >= 2, f"samples must be at least 2 to make a pair, got {self.samples}")
-        _check(self.temperature > 0, f"temperature must be greater than 0, got {self.temperature}")
-        _check(0 < self.top_p <= 1, f"top_p must lie in (0, 1], got {self.top_p}")
-        _check(self.max_new_tokens > 0, f"max_new_tokens must be greater than 0, got {self.max_new_tokens}")
-        _check(self.batch_size > 0, f"batch_size must be greater than 0, got {self.batch_size}")
+        _check(0 <= self.min_gap < math.inf, f"min_gap must be at least 0, got {self.min_gap}")
+        _check_sampling(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +109,9 @@ class SourceSettings:
 
     def __post_init__(self) -> None:
         _check((self.path is None) != (self.synth is None), "give either 'path' or 'synth'")
-        _check(self.weight > 0, f"weight must be greater than 0, got {self.weight}")
+        _check(0 < self.weight < math.inf, f"weight must be greater than 0 and finite, got {self.weight}")
+        reads = self.synth is None or not (self.split or self.config or self.columns)
+        _check(reads, "synth makes its own rows: split, config and columns do not apply beside it")
         known = {"prompt", "chosen", "rejected", "weight"}
         for ours in self.columns:
             _check(ours in known, f"columns has no {ours!r}; known: {', '.join(sorted(known))}")
@@ -165,8 +166,17 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         _check(self.samples >= 1, f"samples must be at least 1, got {self.samples}")
-        _check(self.temperature > 0, f"temperature must be greater than 0, got {self.temperature}")
-        _check(0 < self.top_p <= 1, f"top_p must lie in (0, 1], got {self.top_p}")
+        _check_sampling(self)
+
+
+def _check_sampling(settings: "SynthSettings | GenerationSettings") -> None:
+    """Check what both kinds of sampling share."""
+    _check(0 < settings.temperature < math.inf, f"temperature must be greater than 0, got {settings.temperature}")
+    _check(0 < settings.top_p <= 1, f"top_p must lie in (0, 1], got {settings.top_p}")
+    for name in ("max_new_tokens", "batch_size"):
+        value = getattr(settings, name)
+        _check(value > 0, f"{name} must be greater than 0, got {value}")
+    _check(settings.limit is None or settings.limit > 0, f"limit must be greater than 0, got {settings.limit}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from align.data.cache import cache_root
@@ -33,16 +34,16 @@ def cached_samples(
     key = _key(model, tokenizer, prompts, decoding)
     file = cache_root() / "samples" / f"{key}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    done = _read(file)
-    done = done[: len(done) - len(done) % decoding.batch_size] if len(done) < len(prompts) else done
-    if len(done) >= len(prompts):
-        return done
-    _write(file, done, mode="w")
-    for batch in sample(
-        model, tokenizer, prompts, decoding, skip_batches=len(done) // decoding.batch_size, label=label
-    ):
-        _write(file, batch, mode="a")
-        done.extend(batch)
+    with FileLock(file.with_suffix(".lock")):  # another run that wants the same samples waits, then reads them
+        done = _read(file, prompts)
+        if len(done) == len(prompts):
+            return done
+        whole = len(done) // decoding.batch_size
+        done = done[: whole * decoding.batch_size]
+        _write(file, done, mode="w")
+        for batch in sample(model, tokenizer, prompts, decoding, skip_batches=whole, label=label):
+            _write(file, batch, mode="a")
+            done.extend(batch)
     return done
 
 
@@ -53,18 +54,22 @@ def _key(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str],
     return digest.hexdigest()[:16]
 
 
-def _read(file: Path) -> list[Completion]:
+def _read(file: Path, prompts: Sequence[str]) -> list[Completion]:
+    """Return the completions that answer the prompts, in order, up to the first line that does not."""
     if not file.is_file():
         return []
-    completions = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    completions: list[Completion] = []
+    for line, prompt in zip(file.read_bytes().split(b"\n"), prompts, strict=False):
         try:
-            completions.append(Completion(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError):
+            completion = Completion(**json.loads(line))
+        except (ValueError, TypeError):
             break  # the line a killed run was writing
+        if completion.prompt != prompt:
+            break
+        completions.append(completion)
     return completions
 
 
 def _write(file: Path, completions: Sequence[Completion], *, mode: str) -> None:
     with file.open(mode, encoding="utf-8") as out:
-        out.writelines(json.dumps(asdict(c), ensure_ascii=False) + "\n" for c in completions)
+        out.writelines(json.dumps(asdict(c)) + "\n" for c in completions)

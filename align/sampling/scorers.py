@@ -48,7 +48,10 @@ def _vader() -> Any:
 
 def _checked(function: Callable[..., Any], name: str) -> Scorer:
     def score(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        scores = [float(value) for value in function(prompts, completions)]
+        try:
+            scores = [float(value) for value in function(prompts, completions)]
+        except Exception as error:
+            raise ValueError(f"scorer {name} failed: {type(error).__name__}: {error}") from error
         if len(scores) != len(completions):
             raise ValueError(f"scorer {name} returned {len(scores)} scores for {len(completions)} completions")
         if bad := [i for i, value in enumerate(scores) if not math.isfinite(value)]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from align.trainers.callbacks import MetricsFile, OneLineProgress
@@ -40,6 +41,7 @@ class AlignmentTrainer(Trainer, ABC):
     """
 
     def __init__(self, model: Any, args: TrainingArguments, **options: Any) -> None:
+        _refuse_what_is_not_read(args)
         args.remove_unused_columns = False  # columns of pairs are no arguments of a model's forward
         if args.n_gpu > 1:
             raise ValueError(
@@ -97,6 +99,19 @@ class AlignmentTrainer(Trainer, ABC):
             logs = {**logs, **self.meter.read(self.accelerator.gather)}
         super().log(logs, start_time)
 
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """Return every held-out row, also where training drops batches that are not full."""
+        dropping, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = dropping
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; what was set up before does not count in the throughput."""
+        self.meter = Meter()
+        return super().train(*args, **kwargs)
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate over the whole set; intervals and baselines are in :meth:`summarise`."""
         with self.meter.paused():
@@ -127,6 +142,22 @@ class AlignmentTrainer(Trainer, ABC):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with self.meter.paused():
             super()._save_checkpoint(*args, **kwargs)
+
+
+def _refuse_what_is_not_read(args: TrainingArguments) -> None:
+    """Refuse settings that other trainers read and this one does not."""
+    if type(args).__module__.startswith("trl."):
+        raise ValueError(
+            f"pass transformers.TrainingArguments instead of {type(args).__name__}: what it adds (beta, loss_type, "
+            "max_length, ...) would be ignored; give objective=DPO(beta=...), max_length=... to the trainer"
+        )
+    for name, needed in (
+        ("label_smoothing_factor", 0),
+        ("neftune_noise_alpha", None),
+        ("eval_do_concat_batches", True),
+    ):
+        if getattr(args, name) != needed:
+            raise ValueError(f"{name}={getattr(args, name)} has no place in preference training; leave it out")
 
 
 def _refuse_strangers(num_processes: int) -> None:

@@ -1,5 +1,6 @@
 """The folder of a run: which one, what is in it, and from where it continues."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from align.data.cache import written_whole
 from align.recipe.load import load_recipe
+from align.recipe.paths import input_files
 from align.recipe.resolve import digest, resolved_yaml
 from align.recipe.schema import Recipe
 from align.report.console import is_main
@@ -18,6 +20,7 @@ from align.report.console import is_main
 RECIPE_FILE = "recipe.yaml"
 SUMMARY_FILE = "summary.json"
 MODEL_FOLDER = "model"
+INPUTS_FILE = "inputs.json"
 LOCK_FILE = ".lock"
 
 
@@ -41,9 +44,13 @@ class RunFolder:
         path = Path(recipe.output.dir or f"runs/{name}-{digest(recipe)}").expanduser().resolve()
         if not is_main():  # the first process checks for all, before it writes
             return cls(path)
-        if (path / RECIPE_FILE).is_file():
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"output.dir {path} is a file; choose another folder")
+        begun = path.is_dir() and any(file.name not in (LOCK_FILE, RECIPE_FILE, INPUTS_FILE) for file in path.iterdir())
+        if begun and (path / RECIPE_FILE).is_file():
             _refuse_other_recipe(path, recipe)
-        elif path.is_dir() and any(file.name != LOCK_FILE for file in path.iterdir()):
+            _refuse_other_inputs(path, recipe)
+        elif begun:
             raise ValueError(f"output.dir {path} holds files that are no run; choose another folder")
         return cls(path)
 
@@ -70,10 +77,12 @@ class RunFolder:
             lock.release()
 
     def write_recipe(self, recipe: Recipe) -> None:
-        """Put the resolved recipe into the folder, made where it is missing."""
+        """Put the resolved recipe and digests of the files it names into the folder, made where it is missing."""
         self.path.mkdir(parents=True, exist_ok=True)
         with written_whole(self.path / RECIPE_FILE) as partial:
             partial.write_text(resolved_yaml(recipe), encoding="utf-8")
+        with written_whole(self.path / INPUTS_FILE) as partial:
+            partial.write_text(json.dumps(_inputs(recipe), indent=2) + "\n", encoding="utf-8")
 
     def summary(self) -> dict[str, Any] | None:
         """Return the summary of a finished run, or None."""
@@ -98,6 +107,26 @@ def _whole(checkpoint: Path) -> bool:
     except (OSError, json.JSONDecodeError):
         return False
     return True
+
+
+def _inputs(recipe: Recipe) -> dict[str, str]:
+    """Return the SHA-256 of every file whose content decides what the run does."""
+    digests = {}
+    for path in input_files(recipe):
+        with path.open("rb") as file:
+            digests[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _refuse_other_inputs(path: Path, recipe: Recipe) -> None:
+    file = path / INPUTS_FILE
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    changed = [name for name, digest in _inputs(recipe).items() if before.get(name, digest) != digest]
+    if changed:
+        raise ValueError(
+            f"{changed[0]} has changed since the run in {path} began; name another output.dir for a run with the file "
+            "as it is now"
+        )
 
 
 def _refuse_other_recipe(path: Path, recipe: Recipe) -> None:

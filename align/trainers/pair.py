@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import datasets
@@ -9,10 +10,10 @@ import numpy as np
 import torch
 from peft import LoraConfig
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from align.data.collate import PairCollator
-from align.data.prepare import describe, prepare_pairs
+from align.data.prepare import FEATURES, describe, prepare_pairs
 from align.evaluation.accuracy import pair_accuracy
 from align.models.adapters import add_adapter, has_adapter
 from align.models.load import Source, disable_dropout, load_model, load_tokenizer
@@ -21,6 +22,7 @@ from align.models.reference import KINDS, Reference, resolve_reference
 from align.objectives.base import PairObjective
 from align.objectives.dpo import DPO
 from align.objectives.logps import PairLogps, PairTokenLogps, TokenLogps
+from align.objectives.registry import OBJECTIVES
 from align.recipe.schema import EvaluationSettings
 from align.report.console import say
 from align.trainers.base import AlignmentTrainer, RowLosses
@@ -35,7 +37,7 @@ class PairTrainer(AlignmentTrainer):
     Args:
         model: a causal language model, or the path or hub name of one.
         args: transformers' training arguments.
-        objective: what is minimised; DPO with its defaults where absent.
+        objective: what is minimised, or the name of an objective with its defaults; DPO where absent.
         reference: ``base``, ``adapter_off``, ``none``, a model, or a model's path; ``auto`` takes the adapters
             off where there are some, else a frozen copy, and nothing where the objective needs nothing.
         train_dataset: rows in any of TRL's preference formats, or already prepared ones.
@@ -60,7 +62,7 @@ class PairTrainer(AlignmentTrainer):
         model: PreTrainedModel | nn.Module | str,
         args: TrainingArguments | None = None,
         *,
-        objective: PairObjective | None = None,
+        objective: PairObjective | str | None = None,
         reference: str | PreTrainedModel = "auto",
         train_dataset: datasets.Dataset | None = None,
         eval_dataset: datasets.Dataset | dict[str, datasets.Dataset] | None = None,
@@ -73,10 +75,14 @@ class PairTrainer(AlignmentTrainer):
         optimizers: tuple[Any, Any] = (None, None),
     ) -> None:
         args = copy.copy(args) if args is not None else TrainingArguments("align_output")
+        set_seed(args.seed)  # before adapters are drawn; transformers seeds later
         policy, tokenizer = _policy(model, processing_class)
         disable_dropout(policy)
         if peft_config is not None:
+            if has_adapter(policy):
+                raise ValueError("the model has adapters already; pass it without peft_config to train them")
             policy = add_adapter(policy, peft_config)
+        objective = OBJECTIVES.build(objective) if isinstance(objective, str) else objective
         self.objective: PairObjective = objective if objective is not None else DPO()
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
         self.reference = _reference(reference, policy, needed=self.objective.needs_reference)
@@ -122,9 +128,9 @@ class PairTrainer(AlignmentTrainer):
         policy = self.forward_logps(model, batch)
         reference = self._reference_logps(model, batch)
         self._check_start(policy, reference)
-        losses = self.objective_loss(policy, reference, batch)
+        losses = one_a_pair(self.objective_loss(policy, reference, batch), policy, "objective_loss")
         if (extra := self.extra_loss(model, batch, policy)) is not None:
-            losses = losses + extra
+            losses = losses + one_a_pair(extra, policy, "extra_loss")
         rewards = self.objective.rewards(policy.detach(), reference)
         return RowLosses(losses=losses, metrics=pair_metrics(policy.detach(), *rewards))
 
@@ -149,14 +155,26 @@ class PairTrainer(AlignmentTrainer):
         gap = torch.maximum((policy.chosen - reference.chosen).abs(), (policy.rejected - reference.rejected).abs())
         size = torch.maximum(reference.chosen.abs(), reference.rejected.abs()).clamp(min=1.0)
         tolerance = 1e-2 if self.accelerator.mixed_precision != "no" else 1e-4
-        if bool((gap > tolerance * size).any()):
+        if not bool((gap <= tolerance * size).all()):
             raise ValueError(
                 f"policy and reference ({self.reference.description}) differ by {float(gap.detach().max()):.4g} nats "
-                "before the first update, though they should be one model; was the model given with a trained adapter? "
-                "Then use reference='base', a frozen copy of it as it is"
+                "before the first update, though they should be one model. Was the model given with a trained adapter? "
+                "Then use reference='base'. Does it drop or add noise at random while it trains? Then switch that off"
             )
         margin = (policy.chosen - reference.chosen) - (policy.rejected - reference.rejected)
         self.start_margin = float(margin.detach().abs().max())
+
+
+def one_a_pair(losses: Tensor, policy: PairLogps, method: str) -> Tensor:
+    """Return losses as they are.
+
+    Raises:
+        ValueError: if they are not one for each pair.
+    """
+    if losses.shape != policy.chosen.shape:
+        want, got = tuple(policy.chosen.shape), tuple(losses.shape)
+        raise ValueError(f"{method} must return one loss for each pair, shape {want}; got {got}")
+    return losses
 
 
 def length_limit(model: Any, max_length: int | None) -> int | None:
@@ -192,6 +210,7 @@ def pair_metrics(policy: PairLogps, chosen_rewards: Tensor, rejected_rewards: Te
 def _policy(
     model: PreTrainedModel | nn.Module | str, tokenizer: PreTrainedTokenizerBase | None
 ) -> tuple[Any, PreTrainedTokenizerBase]:
+    model = str(model) if isinstance(model, PathLike) else model
     path = model if isinstance(model, str) else getattr(model, "name_or_path", "")
     if tokenizer is None:
         if not path:
@@ -215,7 +234,7 @@ def _reference(reference: str | nn.Module, policy: nn.Module, *, needed: bool) -
 def _prepared(rows: Any, tokenizer: Any, args: TrainingArguments, name: str, settings: dict[str, Any]) -> Any:
     if isinstance(rows, dict):
         return {key: _prepared(part, tokenizer, args, f"{name}[{key!r}]", settings) for key, part in rows.items()}
-    if rows is None or "prompt_hash" in rows.column_names:  # nothing, or prepared already
+    if rows is None or set(FEATURES) <= set(getattr(rows, "column_names", ())):  # nothing, or prepared already
         return rows
     with args.main_process_first(desc=f"preparing {name}"):
         prepared = prepare_pairs(rows, tokenizer, name=name, **settings)

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.metadata
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from align.data.prepare import PreparedPairs, describe, prepare_pairs, split_by_prompt
 from align.evaluation.comparison import samples_markdown, side_by_side
 from align.evaluation.generation import BeforeAfter, before_and_after
-from align.models.adapters import add_adapter, has_adapter, lora_config
+from align.models.adapters import has_adapter, lora_config
 from align.models.load import Source, describe_weights, load_model, load_tokenizer
 from align.models.precision import Precision, choose_precision
 from align.models.reference import KINDS
@@ -27,6 +28,7 @@ from align.recipe.trainer_arguments import training_arguments
 from align.report.console import say, stage
 from align.report.curves import draw_comparison, draw_curves
 from align.sampling.synth import synthesise, write_pairs
+from align.trainers.check import check
 from align.trainers.folder import MODEL_FOLDER, RunFolder
 from align.trainers.pair import PairTrainer, length_limit
 
@@ -43,6 +45,7 @@ def run_recipe(recipe: Recipe, *, name: str = "run") -> dict[str, Any]:
     Raises:
         ValueError: if something in the recipe, the data or the model cannot work.
     """
+    check(recipe)
     folder = RunFolder.claim(recipe, name)
     if (finished := folder.summary()) is not None:
         say(f"{folder.path} holds this recipe's finished run; nothing to do")
@@ -81,11 +84,13 @@ class _Run:
             model = load_model(self.source)
         say(f"precision: {self.precision.reason}")
         pairs = self._data(model, tokenizer)
+        _refuse_empty_epochs(len(pairs.train), self.arguments)
         trainer = self._trainer(model, tokenizer, pairs)
         checkpoint = self.folder.last_checkpoint()
         if checkpoint is not None:
             say(f"continuing from {checkpoint.name}")
         trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        _refuse_lost_training(trainer)
         accuracy = last_evaluation(trainer) if pairs.held_out is not None else {}
         trainer.save_model(str(self.folder.path / MODEL_FOLDER))
         comparison = self._before_and_after(trainer, tokenizer)
@@ -137,10 +142,12 @@ class _Run:
         """Return the source itself, or for pairs the model makes, a source that reads the file they are in."""
         if source.synth is None:
             return source
+        file = self.folder.path / "pairs" / f"{name}.jsonl"
+        if file.is_file():
+            return replace(source, synth=None, path=str(file))
         generator = sampling_copy(model, self.precision.sampling, self.arguments.device)
         pairs, report = synthesise(generator, tokenizer, source.synth)
         say(f"made {report}")
-        file = self.folder.path / "pairs" / f"{name}.jsonl"
         write_pairs(file, pairs)
         return replace(source, synth=None, path=str(file))
 
@@ -155,8 +162,9 @@ class _Run:
         if reference not in KINDS and self.recipe.objective.needs_reference:
             reference = load_model(replace(self.source, path=reference, revision=None))
         return PairTrainer(
-            add_adapter(model, lora_config(settings.lora)) if settings.lora else model,
+            model,
             self.arguments,
+            peft_config=lora_config(settings.lora) if settings.lora else None,
             objective=self.recipe.objective,
             reference=reference,
             train_dataset=pairs.train,
@@ -216,13 +224,28 @@ class _Run:
             print(side_by_side(comparison.base, comparison.aligned))
             (path / "samples.md").write_text(samples_markdown(comparison.base, comparison.aligned), encoding="utf-8")
             draw_comparison(comparison.summary, path)
-        self.folder.write_summary(summary)
         draw_curves(path)
+        self.folder.write_summary(summary)
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
         with self.arguments.main_process_first():
             yield
+
+
+def _refuse_empty_epochs(pairs: int, arguments: TrainingArguments) -> None:
+    batch = arguments.train_batch_size * arguments.world_size
+    if arguments.dataloader_drop_last and pairs < batch:
+        raise ValueError(f"{pairs} pairs are fewer pairs than one batch of {batch}, and dataloader_drop_last drops it")
+
+
+def _refuse_lost_training(trainer: PairTrainer) -> None:
+    """Refuse to call a run finished whose loss is no number."""
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    if losses and not math.isfinite(losses[-1]):
+        raise ValueError(
+            f"the loss became {losses[-1]} (see metrics.jsonl); lower trainer.learning_rate, or look at the objective"
+        )
 
 
 def last_evaluation(trainer: PairTrainer) -> dict[str, float]:

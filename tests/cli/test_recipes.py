@@ -7,8 +7,8 @@ import pytest
 
 from align.cli.main import main
 from align.cli.recipes import recipes_root, shipped
-from align.cli.validate import check
 from align.recipe.load import load_recipe
+from align.trainers.check import check
 from align.trainers.run import run_recipe
 
 ROOT = Path(__file__).parents[2]

@@ -71,7 +71,10 @@ def test_every_kind_of_file_gives_the_same_pairs(tmp_path: Path, plain, kind: st
 
 def test_columns_and_places(plain, write_jsonl):
     data = prepare_pairs([SourceSettings(path=write_jsonl(ROWS))], plain).dataset
-    assert data.column_names == ["prompt_ids", "chosen_ids", "rejected_ids", "weight", "where", "prompt_hash"]
+    assert data.column_names == [
+        *("prompt_ids", "chosen_ids", "rejected_ids"),
+        *("length", "weight", "where", "prompt_hash"),
+    ]
     assert data[16]["where"] == "pairs.jsonl:17"
     assert prepare_pairs(datasets.Dataset.from_list(ROWS), plain).dataset[2]["where"] == "train_dataset row 3"
     assert plain.decode(data[16]["prompt_ids"]) == ROWS[16]["prompt"]

@@ -89,7 +89,11 @@ def test_the_prompt_alone_without_a_template(plain_llama):
     assert plain_llama.decode(ids) == "<|bos|>\n\nHuman: Is the sky blue?\n\nAssistant:"
 
 
-def test_a_completion_that_was_cut_off_is_not_closed(chatml, plain):
+def test_a_completion_that_was_cut_off_is_not_closed(chatml):
     cut = Row(prompt=[USER], chosen=[YES], rejected=[NO], rejected_ended=False, where="pairs.jsonl:6")
     assert Renderer(chatml)(cut)[1:3] == ("Yes.<|im_end|>", "No.")
+
+
+def test_nor_is_one_in_a_transcript(plain):
+    cut = Row(prompt=[USER], chosen=[YES], rejected=[NO], rejected_ended=False, where="pairs.jsonl:6")
     assert Renderer(plain)(cut)[1:3] == (" Yes.<|endoftext|>", " No.")

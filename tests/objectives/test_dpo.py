@@ -104,7 +104,7 @@ def test_a_reference_is_needed():
         DPO()(pair_logps(a, b), None)
 
 
-@pytest.mark.parametrize("beta", [0.0, -0.1, float("nan")])
+@pytest.mark.parametrize("beta", [0.0, -0.1, float("nan"), float("inf")])
 def test_beta_must_be_positive(beta):
     with pytest.raises(ValueError, match="beta must be greater than 0"):
         DPO(beta=beta)

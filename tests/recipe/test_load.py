@@ -85,7 +85,7 @@ def test_overrides_go_through_the_same_checks(write: Write) -> None:
         ("model.lora.rr=1", "'model.lora' has no setting 'rr'; did you mean 'r'?"),
         ("model.lora={r: 0}", "model.lora.r: r must be greater than 0, got 0"),
         ("data.train.synth.limt=8", "'data.train.synth' has no setting 'limt'; did you mean 'limit'?"),
-        ("data.train.weight=0", "weight must be greater than 0, got 0.0"),
+        ("data.train.weight=0", "weight must be greater than 0 and finite, got 0.0"),
         ("objective.beta=abc", "expected a number, found 'abc' (a text)"),
         ("evaluation.confidence=95", "confidence must lie in (0, 1), got 95.0"),
         ("evaluation.generation.split=held", "'held' is none of the choices; did you mean 'heldout'?"),

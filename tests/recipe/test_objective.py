@@ -68,7 +68,7 @@ def test_a_registered_objective_by_name_and_alias() -> None:
             "r.yaml:2: objective.betta: objective 'dpo' has no setting 'betta'; did you mean 'beta'?",
         ),
         ("name: dpo\nbeta: abc", "r.yaml:2: objective.beta: expected a number, found 'abc' (a text)"),
-        ("name: dpo\nbeta: -1", "r.yaml:2: objective.beta: beta must be greater than 0, got -1.0"),
+        ("name: dpo\nbeta: -1", "r.yaml:2: objective.beta: beta must be greater than 0 and finite, got -1.0"),
         ("beta: 1\nname: dpoo", "r.yaml:2: objective.name: unknown objective 'dpoo'; did you mean 'dpo'?"),
         (
             "name: 3",

@@ -31,6 +31,8 @@ def test_recipes_that_differ_get_folders_that_differ(recipe_file, tmp_path, monk
 def test_a_folder_with_another_recipes_run_is_refused(recipe_file, tmp_path):
     there = f"output.dir={tmp_path / 'run'}"
     claim(recipe_file, there).write_recipe(load_recipe(recipe_file, [there]))
+    assert claim(recipe_file, there, "objective.beta=0.2").path == tmp_path / "run"  # nothing has run there yet
+    (tmp_path / "run" / "metrics.jsonl").touch()
     assert claim(recipe_file, there).path == tmp_path / "run"
     with pytest.raises(ValueError, match=r"another recipe \(here: beta: 0.2\)"):
         claim(recipe_file, there, "objective.beta=0.2")

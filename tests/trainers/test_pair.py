@@ -323,3 +323,78 @@ def test_what_a_run_saves_loads_again_in_peft(model_dir, tmp_path):
     loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "saved")
     ids = torch.arange(6)[None]
     torch.testing.assert_close(loaded(input_ids=ids).logits, trainer.model(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
+
+
+LORA_RUN = """
+import sys, datasets
+from peft import LoraConfig
+from transformers import TrainingArguments
+from align import PairTrainer
+from tests.conftest import pair_rows
+lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+arguments = TrainingArguments(sys.argv[2], seed=int(sys.argv[3]), use_cpu=True, report_to="none")
+trainer = PairTrainer(sys.argv[1], arguments, train_dataset=datasets.Dataset.from_list(pair_rows()), peft_config=lora)
+print("sum", sum(float(p.abs().double().sum()) for p in trainer.model.parameters() if p.requires_grad))
+"""
+
+
+def test_the_seed_decides_the_adapters_first_values(model_dir, tmp_path):
+    import subprocess
+    import sys
+
+    def drawn(seed):
+        words = [sys.executable, "-c", LORA_RUN, str(model_dir), str(tmp_path), str(seed)]
+        out = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        return out.split("sum ")[1]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_other_librarys_settings_are_refused(model, tokenizer, tmp_path):
+    from trl import DPOConfig
+
+    with pytest.raises(ValueError, match=r"pass transformers.TrainingArguments instead of DPOConfig"):
+        PairTrainer(model, DPOConfig(str(tmp_path), beta=0.5, use_cpu=True, bf16=False), processing_class=tokenizer)
+    with pytest.raises(ValueError, match=r"label_smoothing_factor=0\.1 has no place"):
+        PairTrainer(model, arguments(tmp_path, label_smoothing_factor=0.1), processing_class=tokenizer)
+
+
+def test_truncation_policies_are_checked(model, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="one of keep_start, keep_end, drop; got 'keepstart'"):
+        PairTrainer(
+            model, arguments(tmp_path), train_dataset=rows(), processing_class=tokenizer, truncation="keepstart"
+        )
+
+
+def test_held_out_rows_are_never_dropped(model, tokenizer, tmp_path):
+    trainer = PairTrainer(
+        model,
+        arguments(tmp_path, dataloader_drop_last=True, per_device_eval_batch_size=8),
+        train_dataset=rows(),
+        eval_dataset=rows(11),
+        processing_class=tokenizer,
+    )
+    assert trainer.evaluate()["eval_pairs"] == 11
+
+
+class Scalar(PairTrainer):
+    def extra_loss(self, model, batch, policy):
+        return policy.chosen.mean()
+
+
+def test_a_subclass_returns_a_loss_for_each_pair(model, tokenizer, tmp_path):
+    trainer = Scalar(model, arguments(tmp_path), train_dataset=rows(), processing_class=tokenizer)
+    with pytest.raises(ValueError, match=r"extra_loss must return one loss for each pair, shape \(4,\); got \(\)"):
+        trainer.train()
+
+
+def test_adapters_are_not_put_on_adapters(model, tokenizer, tmp_path):
+    from align.models.adapters import add_adapter
+
+    with pytest.raises(ValueError, match="has adapters already"):
+        PairTrainer(add_adapter(model, LORA), arguments(tmp_path), processing_class=tokenizer, peft_config=LORA)
+
+
+def test_an_objective_may_be_a_name(model, tokenizer, tmp_path):
+    trainer = PairTrainer(model, arguments(tmp_path), objective="dpo", processing_class=tokenizer)
+    assert trainer.objective == DPO()

@@ -215,3 +215,46 @@ def test_a_reference_of_its_own_and_a_users_loss(tmp_path, model_dir, pairs_file
     assert mine["reference"].startswith("a model of its own")
     assert mine["start_margin"] is None
     assert metrics(tmp_path / "mine") == pytest.approx(metrics(tmp_path / "dpo"), rel=1e-5)
+
+
+def test_a_run_with_a_changed_file_is_refused(tmp_path, model_dir, pairs_file):
+    loss = tmp_path / "my_loss.py"
+    loss.write_text("def my_loss(policy):\n    return -policy.chosen\n")
+    path = write_recipe(tmp_path, model_dir, pairs_file, steps=2)
+    words = [f"objective={{file: {loss}, name: my_loss}}"]
+    run_recipe(load_recipe(path, words))
+    loss.write_text("def my_loss(policy):\n    return policy.rejected\n")
+    with pytest.raises(ValueError, match=r"my_loss.py has changed since the run in .*name another output.dir"):
+        run_recipe(load_recipe(path, words))
+
+
+def test_a_start_that_failed_does_not_keep_the_folder(tmp_path, model_dir, pairs_file):
+    bad = tmp_path / "bad.jsonl"
+    good = pairs_file.read_text()
+    bad.write_text(good + '{"chosen": "x"}\n')
+    path = write_recipe(tmp_path, model_dir, bad, steps=2)
+    with pytest.raises(ValueError, match=r"bad.jsonl:25"):
+        run_recipe(load_recipe(path))
+    bad.write_text(good)
+    assert run_recipe(load_recipe(path))["steps"] == 2
+
+
+def test_a_run_that_learned_nothing_does_not_finish(tmp_path, model_dir, pairs_file):
+    path = write_recipe(tmp_path, model_dir, pairs_file)
+    few = ["trainer.dataloader_drop_last=true", "trainer.per_device_train_batch_size=64", "trainer.max_steps=-1"]
+    with pytest.raises(ValueError, match="fewer pairs than one batch"):
+        run_recipe(load_recipe(path, few))
+    loss = tmp_path / "nan.py"
+    loss.write_text("def nan(policy):\n    return policy.chosen * float('nan')\n")
+    words = [f"objective={{file: {loss}, name: nan}}", f"output.dir={tmp_path / 'nan'}"]
+    words += ["data.eval_fraction=0", "trainer.eval_strategy=no"]
+    with pytest.raises(ValueError, match="the loss became nan"):
+        run_recipe(load_recipe(path, words))
+    assert not (tmp_path / "nan" / "summary.json").exists()
+
+
+def test_what_generation_needs_is_looked_for_before_training(tmp_path, model_dir, pairs_file):
+    path = write_recipe(tmp_path, model_dir, pairs_file)
+    with pytest.raises(ValueError, match="no scorer 'absent'"):
+        run_recipe(load_recipe(path, ["evaluation.generation={scorer: absent}"]))
+    assert not (tmp_path / "run").exists()
