@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     arguments = parser.parse_args()
-    results = {seed: result(seed) for seed in (0, *OTHERS)}
+    results = {seed: result(seed) for seed in (*OTHERS, 0)}
     differences = [results[seed]["reward"]["difference"] for seed in OTHERS]
     median = sorted(differences, key=lambda interval: interval["value"])[len(differences) // 2]
     if arguments.json:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
 
 TINY_SYNTH = [
-    *("data.train.synth.limit=6", "data.train.synth.samples=2", "data.train.synth.max_new_tokens=4"),
+    *("data.train.synth.limit=16", "data.train.synth.samples=2", "data.train.synth.max_new_tokens=4"),
     *("data.train.synth.min_gap=0", "data.train.synth.scorer={scorer}"),
 ]
 TINY_GENERATION = [
