@@ -71,3 +71,16 @@ def test_overrides_may_stand_before_and_after_options(tmp_path, model_dir, pairs
     assert "7" in printed["trainer.max_steps"]
     assert "# default" in printed["trainer.weight_decay"]
     assert f"# {path}:1" in printed["model.path"]
+
+
+def test_what_nobody_foresaw_is_one_line_and_1(tmp_path, monkeypatch, capsys):
+    import align.cli.plot as plot
+
+    def fail(arguments):
+        raise RuntimeError("out of cheese")
+
+    monkeypatch.setattr(plot, "run", fail)
+    assert main(["plot", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "error: RuntimeError: out of cheese (--debug shows where)\n"
+    with pytest.raises(RuntimeError):
+        main(["plot", str(tmp_path), "--debug"])

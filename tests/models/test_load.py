@@ -118,3 +118,36 @@ def write_gguf(folder, model):
     writer.write_tensors_to_file()
     writer.close()
     return folder
+
+
+def test_weights_that_lack_a_tensor_are_refused(model_dir, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model_dir, tmp_path / "m")
+    state = load_file(tmp_path / "m" / "model.safetensors")
+    del state["model.layers.1.mlp.up_proj.weight"]
+    save_file(state, tmp_path / "m" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lack 1 tensors, model.layers.1.mlp.up_proj.weight among them"):
+        load_model(Source(path=str(tmp_path / "m")))
+
+
+def test_pickled_adapters_are_refused(model_dir, tmp_path):
+    (tmp_path / "adapter_config.json").write_text(f'{{"base_model_name_or_path": "{model_dir}"}}')
+    torch.save({}, tmp_path / "adapter_model.bin")
+    with pytest.raises(ValueError, match=r"no adapter_model.safetensors"):
+        load_model(Source(path=str(tmp_path)))
+
+
+def test_functional_dropout_is_off_too():
+    from transformers import OPTConfig, OPTForCausalLM
+
+    config = OPTConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16, word_embed_proj_dim=8
+    )
+    model = OPTForCausalLM(config).train()
+    ids = torch.arange(6)[None]
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+    disable_dropout(model)
+    assert torch.equal(model(ids).logits, model(ids).logits)

@@ -104,3 +104,12 @@ def test_missing_and_broken_files(tmp_path):
 def test_score_and_link_of_a_function_compose_to_it():
     objective = FunctionObjective(function=lambda policy: -policy.chosen)
     torch.testing.assert_close(objective.link(objective.score(POLICY, None)), objective(POLICY, None))
+
+
+def test_a_function_takes_policy_and_numbers_where_its_defaults_are_numbers():
+    with pytest.raises(ValueError, match="must take 'policy' first"):
+        FunctionObjective(function=lambda pi, ref: pi)
+    with pytest.raises(ValueError, match=r"beta must be a number, as its default 0.1 is; got 'x'"):
+        FunctionObjective(function=lambda policy, beta=0.1: policy.chosen, settings={"beta": "x"})
+    anything = FunctionObjective(function=lambda policy, **more: more["x"] * policy.chosen, settings={"x": 2})
+    assert anything(POLICY, None).tolist() == [-2.0, -4.0, -6.0]

@@ -47,3 +47,18 @@ def test_settings_are_frozen_and_replacing_checks_again():
         FILE.path = "other.jsonl"
     with pytest.raises(ValueError, match="weight"):
         replace(FILE, weight=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SynthSettings(limit=-3), "limit must be greater than 0"),
+        (lambda: GenerationSettings(batch_size=0), "batch_size must be greater than 0"),
+        (lambda: GenerationSettings(max_new_tokens=0), "max_new_tokens must be greater than 0"),
+        (lambda: SourceSettings(path="x", weight=float("inf")), "weight must be greater than 0 and finite"),
+        (lambda: SourceSettings(synth=SynthSettings(), split="train"), "do not apply beside it"),
+    ],
+)
+def test_values_that_would_be_ignored_or_break_later(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

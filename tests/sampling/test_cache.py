@@ -36,3 +36,17 @@ def test_other_weights_are_another_sampling(model, tokenizer):
     with torch.no_grad():
         model.model.embed_tokens.weight.mul_(-1)
     assert cached_samples(model, tokenizer, PROMPTS, DECODING) != before
+
+
+def test_a_file_that_answers_other_prompts_or_is_torn_is_not_believed(model, tokenizer):
+    import align.sampling.cache as cache
+
+    whole = cached_samples(model, tokenizer, PROMPTS, DECODING)
+    (file,) = (cache.cache_root() / "samples").glob("*.jsonl")
+    lines = file.read_bytes().split(b"\n")
+    for damaged in (
+        b"\n".join([*lines[:4], lines[9], *lines[5:]]),  # a line of another place
+        b"\n".join(lines[:5]) + b'\n{"prompt": "\xe2',  # cut off inside a character
+    ):
+        file.write_bytes(damaged)
+        assert cached_samples(model, tokenizer, PROMPTS, DECODING) == whole

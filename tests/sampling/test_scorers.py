@@ -60,3 +60,9 @@ def test_mistakes(name, message):
 def test_a_missing_function_is_named(file):
     with pytest.raises(ValueError, match="defines no function 'absent'"):
         load_scorer(f"{file}:absent")
+
+
+def test_a_scorer_that_fails_is_named(tmp_path):
+    (tmp_path / "bad.py").write_text("def bad(prompts, completions):\n    return [None]\n")
+    with pytest.raises(ValueError, match=r"bad.py:bad failed: TypeError"):
+        load_scorer(f"{tmp_path / 'bad.py'}:bad")(["p"], ["c"])
