@@ -80,6 +80,7 @@ def compare(case: str, path: str) -> dict[str, float]:
     torch.manual_seed(0)
     theirs = DPOTrainer(
         load_model(Source(path=path)),
+        ref_model=load_model(Source(path=path)) if CASES[case] is None else None,
         args=DPOConfig(f"{folder}/theirs", beta=0.1, loss_type="sigmoid", **SHARED),
         train_dataset=rows,
         processing_class=tokenizer,
