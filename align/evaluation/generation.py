@@ -46,13 +46,7 @@ def before_and_after(
     """
     prompts = load_prompts(settings.prompts, settings.split, settings.limit)
     repeated = [prompt for prompt in prompts for _ in range(settings.samples)]
-    decoding = Decoding(
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-    )
+    decoding = Decoding.of(settings)
     completions = {
         name: cached_samples(model, tokenizer, repeated, decoding, label=f"sampling, {name} model")
         for name, model in (("base", base), ("aligned", aligned))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from align.data.template import render_prompt
+from align.recipe.schema import GenerationSettings, SynthSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,11 @@ class Decoding:
     top_p: float = 1.0
     batch_size: int = 64
     seed: int = 0
+
+    @classmethod
+    def of(cls, settings: SynthSettings | GenerationSettings) -> "Decoding":
+        """Return how a recipe's section samples."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

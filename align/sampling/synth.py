@@ -63,13 +63,7 @@ def synthesise(
     """
     scorer = load_scorer(settings.scorer)
     prompts = load_prompts(settings.prompts, settings.split, settings.limit)
-    decoding = Decoding(
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-    )
+    decoding = Decoding.of(settings)
     repeated = [prompt for prompt in prompts for _ in range(settings.samples)]
     completions = cached_samples(model, tokenizer, repeated, decoding, label="sampling pairs")
     scores = scorer([c.prompt for c in completions], [c.text for c in completions])

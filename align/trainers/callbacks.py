@@ -43,8 +43,24 @@ def one_line(step: int, logs: Mapping[str, Any]) -> str | None:
     return " | ".join([f"step {step:5d}", *parts]) if parts else None
 
 
+def write_line(
+    callback: TrainerCallback,
+    args: TrainingArguments,
+    state: TrainerState,
+    control: TrainerControl,
+    logs: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> None:
+    """Write a log entry as a line, above a bar where there is one."""
+    line = one_line(state.global_step, logs or {})
+    if state.is_world_process_zero and line:
+        tqdm.write(line)
+
+
 class OneLineProgress(ProgressCallback):
     """transformers' progress bar, with log entries as short lines above it instead of dictionaries."""
+
+    on_log = write_line
 
     @classmethod
     def replace_default(cls, trainer: Trainer) -> None:
@@ -55,35 +71,11 @@ class OneLineProgress(ProgressCallback):
         else:
             trainer.add_callback(OneLinePrinter())
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Write a line above the bar."""
-        line = one_line(state.global_step, logs or {})
-        if state.is_world_process_zero and line:
-            tqdm.write(line)
-
 
 class OneLinePrinter(TrainerCallback):
     """The same lines where progress bars are switched off."""
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Print a line."""
-        line = one_line(state.global_step, logs or {})
-        if state.is_world_process_zero and line:
-            tqdm.write(line)
+    on_log = write_line
 
 
 class MetricsFile(TrainerCallback):
