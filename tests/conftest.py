@@ -126,3 +126,34 @@ def pairs_file(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in pair_rows()))
     return path
+
+
+def arguments(folder, **changes):
+    """Training arguments of a short run on the CPU."""
+    from transformers import TrainingArguments
+
+    settings = {
+        "per_device_train_batch_size": 4,
+        "max_steps": 3,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "seed": 0,
+        **changes,
+    }
+    return TrainingArguments(str(folder), **settings)
+
+
+def rows(n=24):
+    """The rows of :func:`pair_rows` as a data set."""
+    import datasets
+
+    return datasets.Dataset.from_list(pair_rows(n))
+
+
+def losses(trainer):
+    """The losses a trainer logged."""
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

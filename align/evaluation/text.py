@@ -63,16 +63,6 @@ def repetition(texts: Sequence[str], n: int = 3) -> float:
     return sum(shares) / len(shares) if shares else 0.0
 
 
-def mean_length_words(texts: Sequence[str]) -> float:
-    """Return the mean number of words of a text; 0 where there is no text.
-
-    Examples:
-        >>> mean_length_words(["One two.", "Three", ""])
-        1.0
-    """
-    return sum(len(words(text)) for text in texts) / len(texts) if texts else 0.0
-
-
 def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")

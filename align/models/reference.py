@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from align.models.adapters import has_adapter
-
-KINDS = ("auto", "base", "adapter_off", "none")
+from align.recipe.paths import REFERENCES
 
 
 class Reference(ABC):
@@ -102,5 +101,5 @@ def resolve_reference(
             copy.deepcopy(policy), equals_policy_at_start=True, description="base: a frozen copy of the policy"
         )
     if loaded is None:
-        raise ValueError(f"reference {kind!r} was not loaded; known kinds: {', '.join(KINDS)}, or a model's path")
+        raise ValueError(f"reference {kind!r} was not loaded; known kinds: {', '.join(REFERENCES)}, or a model's path")
     return FrozenReference(loaded, equals_policy_at_start=False, description=f"a model of its own: {kind}")

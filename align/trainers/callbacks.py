@@ -17,7 +17,7 @@ from transformers import (
     TrainingArguments,
 )
 
-METRICS_FILE = "metrics.jsonl"
+from align.report.metrics_file import METRICS_FILE
 
 SHORT = {
     "loss": "loss {:.4f}",

@@ -18,11 +18,12 @@ from align.evaluation.accuracy import pair_accuracy
 from align.models.adapters import add_adapter, has_adapter
 from align.models.load import Source, disable_dropout, load_model, load_tokenizer
 from align.models.logprobs import batch_logps, output_head
-from align.models.reference import KINDS, Reference, resolve_reference
+from align.models.reference import Reference, resolve_reference
 from align.objectives.base import PairObjective
 from align.objectives.dpo import DPO
 from align.objectives.logps import PairLogps, PairTokenLogps, TokenLogps
 from align.objectives.registry import OBJECTIVES
+from align.recipe.paths import REFERENCES
 from align.recipe.schema import EvaluationSettings
 from align.report.console import say
 from align.trainers.base import AlignmentTrainer, RowLosses
@@ -223,7 +224,7 @@ def _policy(
 
 def _reference(reference: str | nn.Module, policy: nn.Module, *, needed: bool) -> Reference | None:
     if isinstance(reference, str):
-        is_path = reference not in KINDS and needed
+        is_path = reference not in REFERENCES and needed
         loaded = load_model(Source(path=reference)) if is_path else None
         return resolve_reference(reference, policy, needed=needed, loaded=loaded)
     if reference is policy:

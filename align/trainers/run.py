@@ -20,8 +20,8 @@ from align.evaluation.generation import BeforeAfter, before_and_after
 from align.models.adapters import has_adapter, lora_config
 from align.models.load import Source, describe_weights, load_model, load_tokenizer
 from align.models.precision import Precision, choose_precision
-from align.models.reference import KINDS
 from align.objectives.registry import OBJECTIVES
+from align.recipe.paths import REFERENCES
 from align.recipe.resolve import digest
 from align.recipe.schema import Recipe, SourceSettings
 from align.recipe.trainer_arguments import training_arguments
@@ -159,7 +159,7 @@ class _Run:
     ) -> PairTrainer:
         settings = self.recipe.model
         reference: Any = settings.reference
-        if reference not in KINDS and self.recipe.objective.needs_reference:
+        if reference not in REFERENCES and self.recipe.objective.needs_reference:
             reference = load_model(replace(self.source, path=reference, revision=None))
         return PairTrainer(
             model,

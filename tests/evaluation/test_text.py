@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from align.evaluation.text import distinct_n, mean_length_words, repetition, words
+from align.evaluation.text import distinct_n, repetition, words
 
 texts = st.lists(st.text(alphabet="ab .,'\n", max_size=30), max_size=8)
 
@@ -38,15 +38,10 @@ def test_repetition_in_another_text_is_none():
     assert distinct_n(["a b c d", "a b c d"], 3) == 0.5
 
 
-def test_mean_length():
-    assert mean_length_words(["One, two!", "", "three four five six"]) == 2.0
-
-
 @pytest.mark.parametrize("nothing", [[], [""], ["", "?!"]])
 def test_nothing_is_defined(nothing):
     assert distinct_n(nothing, 1) == 0.0
     assert repetition(nothing) == 0.0
-    assert mean_length_words(nothing) == 0.0
 
 
 def test_an_ngram_has_a_word():

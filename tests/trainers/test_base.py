@@ -3,38 +3,13 @@
 import datasets
 import pytest
 import torch
-from transformers import TrainingArguments
 
 from align import PairTrainer
-from tests.conftest import pair_rows
-
-
-def arguments(folder, **changes):
-    settings = {
-        "per_device_train_batch_size": 4,
-        "max_steps": 3,
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "seed": 0,
-        **changes,
-    }
-    return TrainingArguments(str(folder), **settings)
+from tests.conftest import arguments, losses, pair_rows, rows
 
 
 def dataset(n=24, **columns):
     return datasets.Dataset.from_list(pair_rows(n)).add_column("weight", columns["weight"]) if columns else rows(n)
-
-
-def rows(n=24):
-    return datasets.Dataset.from_list(pair_rows(n))
-
-
-def losses(trainer):
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 def _other(model_dir):

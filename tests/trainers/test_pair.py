@@ -13,33 +13,9 @@ from transformers import TrainingArguments
 
 from align import DPO, PairObjective, PairTrainer
 from align.objectives.custom import FunctionObjective
-from tests.conftest import pair_rows
+from tests.conftest import arguments, losses, pair_rows, rows
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
-
-
-def arguments(folder, **changes):
-    settings = {
-        "per_device_train_batch_size": 4,
-        "max_steps": 3,
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "seed": 0,
-        **changes,
-    }
-    return TrainingArguments(str(folder), **settings)
-
-
-def rows(n=24):
-    return datasets.Dataset.from_list(pair_rows(n))
-
-
-def losses(trainer):
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 def test_from_python_without_a_recipe(model, tokenizer, tmp_path):
