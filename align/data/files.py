@@ -1,7 +1,9 @@
 """Raw rows of one file: JSON lines, JSON, CSV (each also gzipped) and Parquet.
 
 A place reads ``pairs.jsonl:17`` (line of the file, from 1) for JSON lines and CSV, ``pairs.json row 3`` (from 1)
-for the others. Text is UTF-8, with or without a byte order mark.
+for the others. Text is UTF-8, with or without a byte order mark; lines end in LF or CRLF. No file is held in memory.
+A row that cannot be read is handed on as a fault with its place, and the rows behind it are read all the same; where
+nothing behind a fault can be read (a gzip file that ends early, JSON that is one value), it is raised.
 """
 
 import codecs
@@ -14,13 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
+import ijson
 import pyarrow
 import pyarrow.parquet
 
-from align.data.rows import DataError
+from align.data.rows import DataError, RowError
 
 RawRow = tuple[str, dict[str, Any]]
 """Place of a row, and its columns as they were read."""
+
+ReadRow = tuple[str, dict[str, Any] | RowError]
+"""Place of a row, and its columns or what keeps them from being read; reading goes on behind a fault."""
 
 LONGEST_CELL = 2**31 - 1
 """Characters of a CSV cell; the csv module's own limit of 128 Ki is too short for conversations."""
@@ -38,10 +44,10 @@ def kind_of(name: str) -> str | None:
     return suffix if suffix in READERS and (suffix != ".parquet" or lower.endswith(suffix)) else None
 
 
-def reader_of(file: Path) -> Callable[[Path], Iterator[RawRow]]:
-    """Return the function that reads a file's rows one by one; only that of ``.json`` holds the file in memory.
+def reader_of(file: Path) -> Callable[[Path], Iterator[ReadRow]]:
+    """Return the function that reads a file's rows one by one.
 
-    It raises :class:`~align.data.rows.DataError` at broken content, with the place.
+    It raises :class:`~align.data.rows.DataError` where a file is broken beyond one row, with the place.
 
     Raises:
         DataError: if the name of the file is that of no known kind.
@@ -66,58 +72,149 @@ def rows_in(file: Path) -> int | None:
     return None
 
 
-def _read_jsonl(file: Path) -> Iterator[RawRow]:
+def _read_jsonl(file: Path) -> Iterator[ReadRow]:
     for number, line in _lines(file):
-        where = f"{file.name}:{number}"
         if line.strip():
-            yield where, _as_row(_parse(line, where), where)
+            where = f"{file.name}:{number}"
+            yield where, _json_row(line, where)
 
 
-def _read_json(file: Path) -> Iterator[RawRow]:
-    content = _parse("".join(line for _, line in _lines(file)), file.name)
-    if isinstance(content, dict):
-        lists = [value for value in content.values() if isinstance(value, list)]
-        content = lists[0] if len(lists) == 1 else None
-    if not isinstance(content, list):
+def _json_row(line: bytes, where: str) -> dict[str, Any] | RowError:
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return not_utf8(line, error.start, where)
+    text = text.rstrip("\r\n")
+    try:
+        return _as_row(json.loads(text), where)
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        fix = "a file that is one list of rows must be named .json" if text.lstrip().startswith("[") else ""
+        return RowError("not_json", f"is no JSON ({reason})", where=where, fix=fix, text=text)
+
+
+def _read_json(file: Path) -> Iterator[ReadRow]:
+    number = 0
+    key = _list_key(file)
+    try:
+        with _open(file) as stream:
+            for value in ijson.items(_without_mark(stream), f"{key}.item" if key else "item", use_float=True):
+                number += 1
+                where = f"{file.name} row {number}"
+                yield where, _as_row(value, where)
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        raise _broken_json(error, f"{file.name} row {number + 1}") from error
+
+
+def _list_key(file: Path) -> str:
+    """Return the key of the one list in the object that a file holds, or nothing where the file is a list itself."""
+    depth, key, lists, first = 0, "", list[str](), ""
+    try:
+        with _open(file) as stream:
+            for event, value in ijson.basic_parse(_without_mark(stream), use_float=True):
+                first = first or event
+                if first == "start_array":
+                    return ""
+                if depth == 1 and event == "map_key":
+                    key = value
+                elif event.startswith("start_"):
+                    lists += [key] if depth == 1 and event == "start_array" else []
+                    depth += 1
+                elif event.startswith("end_"):
+                    depth -= 1
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        raise _broken_json(error, file.name) from error
+    if len(lists) != 1:
         raise DataError(
             "holds neither a list of rows nor an object with exactly one list",
             where=file.name,
             fix="if it has an object a line, name it .jsonl",
         )
-    for number, value in enumerate(content, 1):
-        where = f"{file.name} row {number}"
-        yield where, _as_row(value, where)
+    return lists[0]
 
 
-def _read_csv(file: Path) -> Iterator[RawRow]:
+def _broken_json(error: Exception, where: str) -> DataError:
+    reason = " ".join(str(error).partition("(right here)")[0].split())
+    return DataError(f"is no JSON ({reason})", where=where, fix="if the file has an object a line, name it .jsonl")
+
+
+def _without_mark(stream: IO[bytes]) -> IO[bytes]:
+    if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        stream.seek(0)
+    return stream
+
+
+def _read_csv(file: Path) -> Iterator[ReadRow]:
     csv.field_size_limit(LONGEST_CELL)
-    reader = csv.reader((line for _, line in _lines(file)), strict=True)
-    header = _cells(reader, file) or []
+    # What is no UTF-8 goes through the csv module as surrogates, and is found again in the cells.
+    reader = csv.reader((line.decode("utf-8", "surrogateescape") for _, line in _lines(file)), strict=True)
+    header = _csv_header(reader, file)
+    while True:
+        where = f"{file.name}:{reader.line_num + 1}"
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield where, RowError("not_csv", f"is no CSV ({error})", where=where)
+            continue
+        if cells is None:
+            return
+        if cells:
+            yield where, _csv_row(cells, header, where)
+
+
+def _csv_header(reader: Any, file: Path) -> list[str]:
+    try:
+        header: list[str] = next(reader, [])
+        "".join(header).encode()
+    except (csv.Error, UnicodeEncodeError) as error:
+        raise DataError(f"is no CSV header ({error})", where=f"{file.name}:1") from error
     if not header or len(set(header)) < len(header):
         raise DataError("must name its columns, each once", where=f"{file.name}:1")
-    start = reader.line_num + 1
-    while (cells := _cells(reader, file)) is not None:
-        if cells and len(cells) != len(header):
-            raise DataError(
-                f"has {len(cells)} cells where the header has {len(header)}",
-                where=f"{file.name}:{start}",
-                fix="put cells that hold commas, quotes or line breaks in double quotes",
-            )
-        if cells:
-            yield f"{file.name}:{start}", dict(zip(header, cells, strict=True))
-        start = reader.line_num + 1
+    return header
 
 
-def _read_parquet(file: Path) -> Iterator[RawRow]:
+def _csv_row(cells: list[str], header: list[str], where: str) -> dict[str, Any] | RowError:
+    text = ",".join(cells)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return not_utf8(text.encode("utf-8", "surrogateescape"), 0, where)
+    if len(cells) != len(header):
+        return RowError(
+            "not_csv",
+            f"has {len(cells)} cells where the header has {len(header)}",
+            where=where,
+            fix="put cells that hold commas, quotes or line breaks in double quotes",
+            text=text,
+        )
+    return dict(zip(header, cells, strict=True))
+
+
+def _read_parquet(file: Path) -> Iterator[ReadRow]:
     number = 0
     with _parquet(file) as opened:
         for batch in opened.iter_batches(batch_size=1000):
-            for row in batch.to_pylist():
+            for row in _batch_rows(batch):
                 number += 1
-                yield f"{file.name} row {number}", row
+                where = f"{file.name} row {number}"
+                yield where, row if isinstance(row, dict) else not_utf8(row, 0, where)
 
 
-READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
+def _batch_rows(batch: Any) -> Iterator[dict[str, Any] | bytes]:
+    """Yield the rows of a batch; in place of one whose text is no UTF-8, what could not be decoded."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except UnicodeDecodeError:
+        pass
+    for index in range(len(batch)):
+        try:
+            yield batch.slice(index, 1).to_pylist()[0]
+        except UnicodeDecodeError as error:
+            yield bytes(error.object)
+
+
+READERS: dict[str, Callable[[Path], Iterator[ReadRow]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_csv,
@@ -125,15 +222,24 @@ READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
 }
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
     with _open(file) as stream:
         for number, line in enumerate(stream, 1):
-            text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-            try:
-                yield number, text.decode("utf-8")
-            except UnicodeDecodeError as error:
-                problem = f"is not UTF-8 text (byte {text[error.start]:#04x} at {error.start})"
-                raise DataError(problem, where=f"{file.name}:{number}", fix="save the file as UTF-8") from error
+            if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise DataError("is UTF-16 text", where=file.name, fix="save the file as UTF-8")
+            yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+
+
+def not_utf8(line: bytes, start: int, where: str) -> RowError:
+    """Return the fault of a line that is no UTF-8, with the first byte at or behind ``start`` that is not."""
+    try:
+        line[start:].decode("utf-8")
+        position = start
+    except UnicodeDecodeError as error:
+        position = start + error.start
+    problem = f"is not UTF-8 text (byte {line[position]:#04x} at {position})" if line else "is not UTF-8 text"
+    text = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+    return RowError("not_utf8", problem, where=where, fix="save the file as UTF-8", text=text)
 
 
 @contextmanager
@@ -155,22 +261,8 @@ def _parquet(file: Path) -> Iterator[Any]:
         raise DataError(f"is no Parquet file that can be read ({error})", where=file.name) from error
 
 
-def _cells(reader: Any, file: Path) -> list[str] | None:
-    try:
-        cells: list[str] | None = next(reader, None)
-    except csv.Error as error:
-        raise DataError(f"is no CSV ({error})", where=f"{file.name}:{max(reader.line_num, 1)}") from error
-    return cells
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"is no JSON ({error})", where=where) from error
-
-
-def _as_row(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise DataError(f"must be an object with columns, got {type(value).__name__}", where=where)
-    return value
+def _as_row(value: Any, where: str) -> dict[str, Any] | RowError:
+    if isinstance(value, dict):
+        return value
+    problem = f"must be an object with columns, got {type(value).__name__}"
+    return RowError("not_json", problem, where=where, text=json.dumps(value, default=str))

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 
 from align.data.formats import weight_of
-from align.data.rows import DataError
+from align.data.rows import DataError, RowError
 from align.data.sources import OpenSource, open_dataset, open_list, open_source, share_of
 from align.data.truncate import TokenPair
 from align.recipe.schema import SourceSettings
@@ -35,9 +35,9 @@ class Input:
 
     @property
     def key(self) -> list[Any]:
-        """Everything that decides about its rows, for the cache."""
+        """Everything that decides about its rows, for the cache; not the name, which only places begin with."""
         taken = self.settings
-        return [self.source.name, self.source.content(), taken.format, sorted(taken.columns.items()), taken.weight]
+        return [self.source.content(), taken.format, sorted(taken.columns.items()), taken.weight]
 
 
 def inputs_of(given: Any, name: str) -> list[Input]:
@@ -70,13 +70,13 @@ def pair_of_ids(raw: Mapping[str, Any], where: str) -> TokenPair:
     """Return a row that is token ids already; ``weight``, ``where`` and ``prompt_hash`` may be there too.
 
     Raises:
-        DataError: if a list of ids is missing or empty, or the weight is not a positive number.
+        RowError: if a list of ids is missing or empty, or the weight is not a positive number.
     """
     ids: dict[str, Sequence[int]] = {}
     for column in ID_COLUMNS:
         value = raw.get(column)
         if not isinstance(value, list) or not value or not all(isinstance(i, int) and i >= 0 for i in value):
-            raise DataError("must be a list of at least one token id", where=where, column=column)
+            raise RowError("wrong_type", "must be a list of at least one token id", where=where, column=column)
         ids[column] = value
     prompt = hashlib.sha256(repr(list(ids["prompt_ids"])).encode()).hexdigest()[:16]
     return TokenPair(

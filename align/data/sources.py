@@ -16,8 +16,8 @@ from typing import Any
 
 import datasets
 
-from align.data.files import RawRow, kind_of, reader_of, rows_in
-from align.data.rows import DataError
+from align.data.files import RawRow, ReadRow, kind_of, reader_of, rows_in
+from align.data.rows import DataError, RowError
 from align.objectives.registry import did_you_mean
 from align.recipe.schema import SourceSettings
 
@@ -39,7 +39,7 @@ class OpenSource:
     """
 
     name: str
-    read: Callable[[], Iterator[RawRow]]
+    read: Callable[[], Iterator[ReadRow]]
     content: Callable[[], str]
     count: Callable[[], int | None]
     columns: Sequence[str] = ()
@@ -52,9 +52,12 @@ def read_rows(source: SourceSettings) -> Iterator[RawRow]:
         The place of a row (``pairs.jsonl:17``) and its columns; columns that are not renamed stay.
 
     Raises:
-        DataError: if there is no such source, split or column, or its content is broken.
+        DataError: if there is no such source, split or column, or its content is broken; the first fault ends it.
     """
-    return rows_of(open_source(source), source)
+    for where, row in rows_of(open_source(source), source):
+        if isinstance(row, RowError):
+            raise row
+        yield where, row
 
 
 def count_rows(source: SourceSettings) -> int | None:
@@ -75,10 +78,10 @@ def share_of(count: int | None, share: float) -> int | None:
     return None if count is None else count * int(share) + int(share % 1 * count + 0.5)
 
 
-def rows_of(opened: OpenSource, settings: SourceSettings) -> Iterator[RawRow]:
-    """Read the rows of an open source, as :func:`read_rows` does."""
+def rows_of(opened: OpenSource, settings: SourceSettings) -> Iterator[ReadRow]:
+    """Read the rows of an open source, the share that is asked for, columns under our names; faults are handed on."""
     for where, row in take_share(opened.read, settings.weight):
-        yield where, rename_columns(row, settings.columns, where)
+        yield where, row if isinstance(row, RowError) else rename_columns(row, settings.columns, where)
 
 
 def open_source(source: SourceSettings) -> OpenSource:
@@ -125,7 +128,7 @@ def open_list(rows: Sequence[Mapping[str, Any]], *, name: str) -> OpenSource:
     )
 
 
-def take_share(read: Callable[[], Iterator[RawRow]], share: float) -> Iterator[RawRow]:
+def take_share(read: Callable[[], Iterator[ReadRow]], share: float) -> Iterator[ReadRow]:
     """Yield ``share`` times the rows: whole passes, then a random part of one more.
 
     The part is drawn with seed 0 from every block of 1,000 rows, in order, so that its size is exact (to half a
@@ -138,7 +141,7 @@ def take_share(read: Callable[[], Iterator[RawRow]], share: float) -> Iterator[R
         yield from _random_part(read(), part)
 
 
-def _random_part(rows: Iterator[RawRow], part: float) -> Iterator[RawRow]:
+def _random_part(rows: Iterator[ReadRow], part: float) -> Iterator[ReadRow]:
     # random() alone is promised to stay the same between versions of Python, sample() is not.
     generator = random.Random(0)
     seen = taken = 0
@@ -151,17 +154,12 @@ def _random_part(rows: Iterator[RawRow], part: float) -> Iterator[RawRow]:
         yield from (block[index] for index in sorted(picked))
 
 
-def rename_columns(row: dict[str, Any], columns: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Return the row with our names for their columns; ``columns`` maps ours to theirs.
-
-    Raises:
-        DataError: if a row lacks one of their columns.
-    """
+def rename_columns(row: dict[str, Any], columns: Mapping[str, str], where: str) -> dict[str, Any] | RowError:
+    """Return the row with our names for their columns, or its fault; ``columns`` maps ours to theirs."""
     for theirs in columns.values():
         if theirs not in row:
-            raise DataError(
-                f"there is no column {theirs!r} (columns: {', '.join(row)}){_nearest(theirs, row)}", where=where
-            )
+            problem = f"there is no column {theirs!r} (columns: {', '.join(row)}){_nearest(theirs, row)}"
+            return RowError("missing", problem, where=where)
     return {**row, **{ours: row[theirs] for ours, theirs in columns.items()}}
 
 

@@ -4,6 +4,8 @@ r"""From a row to text: chat template, or plain text.
   whole; what the whole has more is the completion.
 - A conversation for a tokenizer without template becomes a transcript: the system turn as a paragraph of its own,
   then ``\n\nHuman: ...`` and ``\n\nAssistant: ...``. For Anthropic's HH data that is its text as published.
+- Tools go through the template too. A template that writes nothing of a row's tools or tool calls, and a tokenizer
+  without one, refuse the row: what the model is to answer would be missing.
 - Plain text is never put through a template.
 
 Every completion ends in exactly one token that closes the turn: what a template writes behind its own (a line break
@@ -12,12 +14,13 @@ The exception is a completion whose row says that it was cut off (``chosen_ended
 nothing closes it, so that the model does not learn to stop in the middle of a sentence.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from align.data.rows import DataError, Message, Row
+from align.data.rows import Message, Row, RowError
 from align.data.special import close, closing_tokens, own_bos, reopen, with_start
 
 SPEAKERS = {"user": "\n\nHuman:", "assistant": "\n\nAssistant:"}
@@ -43,22 +46,25 @@ class Renderer:
     """Renders rows for one tokenizer.
 
     Raises:
-        DataError: when made, if the tokenizer has no EOS; when called, if the chat template refuses a row, or does
-            not write the prompt the same with and without the completion.
+        DataError: when made, if the tokenizer has no EOS.
+        RowError: when called, if the chat template refuses a row, leaves its tools out, or does not write the prompt
+            the same with and without the completion.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._closing = closing_tokens(tokenizer)
         self._templated = has_template(tokenizer)
+        self._writes_tools = self._writes_calls = False
 
     def __call__(self, row: Row) -> Rendered:
         """Return the texts of a row."""
         if isinstance(row.prompt, str):
             texts = row.prompt, cast(str, row.chosen), cast(str, row.rejected)
         else:
-            sides = cast(list[Message], row.chosen), cast(list[Message], row.rejected)
-            texts = self._conversation(row.prompt, *sides, row.where)
+            texts = self._conversation(
+                row, row.prompt, cast(list[Message], row.chosen), cast(list[Message], row.rejected)
+            )
         eos = str(self._tokenizer.eos_token)
         ends = row.chosen_ended, row.rejected_ended
         closed = [close(text, self._closing, eos) for text in texts[1:]]
@@ -68,23 +74,64 @@ class Renderer:
         return Rendered(texts[0], chosen, rejected, self._templated and not isinstance(row.prompt, str))
 
     def _conversation(
-        self, prompt: list[Message], chosen: list[Message], rejected: list[Message], where: str
+        self, row: Row, prompt: list[Message], chosen: list[Message], rejected: list[Message]
     ) -> tuple[str, str, str]:
-        before = open_turn(self._tokenizer, prompt, where)
-        return before, self._answer(before, prompt, chosen, where), self._answer(before, prompt, rejected, where)
-
-    def _answer(self, before: str, prompt: list[Message], completion: list[Message], where: str) -> str:
         if not self._templated:
-            return transcript(completion).removeprefix(SPEAKERS["assistant"])
-        whole = _apply(self._tokenizer, [*prompt, *completion], where, answer_next=False)
+            _refuse_tools(row, [*prompt, *chosen, *rejected])
+            before = open_turn(self._tokenizer, prompt, row.where)
+            return before, _transcribed_answer(chosen), _transcribed_answer(rejected)
+        before = self._apply(row, prompt, answer_next=True)
+        self._check_tools(row, prompt, before)
+        return before, self._answer(row, before, [*prompt, *chosen]), self._answer(row, before, [*prompt, *rejected])
+
+    def _answer(self, row: Row, before: str, turns: list[Message]) -> str:
+        whole = self._apply(row, turns)
+        self._check_calls(row, turns, whole)
         if not whole.startswith(before):
-            raise DataError(
+            raise RowError(
+                "template",
                 "the chat template writes the prompt differently once the answer follows, so that no completion can "
                 "be told from it",
-                where=where,
+                where=row.where,
                 fix="give the tokenizer a chat template that does not",
             )
         return whole.removeprefix(before)
+
+    def _apply(self, row: Row, turns: Sequence[Message], *, answer_next: bool = False, tools: bool = True) -> str:
+        given = {**row.template_settings, "tools": [dict(t) for t in row.tools] if tools and row.tools else None}
+        return _apply(self._tokenizer, turns, row.where, answer_next=answer_next, settings=given)
+
+    def _check_tools(self, row: Row, prompt: list[Message], text: str) -> None:
+        if not row.tools or self._writes_tools:
+            return
+        if self._apply(row, prompt, answer_next=True, tools=False) == text:
+            raise _left_out("tools", row.where)
+        self._writes_tools = True
+
+    def _check_calls(self, row: Row, turns: list[Message], text: str) -> None:
+        if self._writes_calls or not any("tool_calls" in turn for turn in turns):
+            return
+        bare = [cast(Message, {key: v for key, v in turn.items() if key != "tool_calls"}) for turn in turns]
+        if self._apply(row, bare) == text:
+            raise _left_out("tool calls", row.where)
+        self._writes_calls = True
+
+
+def _left_out(what: str, where: str) -> RowError:
+    fix = "give the tokenizer a chat template that knows tools"
+    return RowError("template", f"the chat template leaves the {what} out", where=where, fix=fix)
+
+
+def _refuse_tools(row: Row, turns: Sequence[Message]) -> None:
+    called = any(turn["role"] == "tool" or "tool_calls" in turn for turn in turns)
+    for what, there in (("tools", row.tools or called), ("chat_template_kwargs", row.template_settings)):
+        if there:
+            problem = f"the row has {what}, but the tokenizer has no chat template to write them with"
+            raise RowError("template", problem, where=row.where, fix="give it one, or train an instructed model")
+
+
+def _transcribed_answer(completion: Sequence[Message]) -> str:
+    return transcript(completion).removeprefix(SPEAKERS["assistant"])
 
 
 def has_template(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -96,7 +143,7 @@ def open_turn(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], whe
     """Return the text of a conversation up to where the assistant is about to answer.
 
     Raises:
-        DataError: if the chat template refuses it.
+        RowError: if the chat template refuses it.
     """
     if has_template(tokenizer):
         return _apply(tokenizer, prompt, where, answer_next=True)
@@ -123,7 +170,7 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Mes
         prompt: what a user says, or a conversation that ends with what a user says.
 
     Raises:
-        DataError: if the chat template refuses it.
+        RowError: if the chat template refuses it.
     """
     turns = [Message(role="user", content=prompt)] if isinstance(prompt, str) else prompt
     text = open_turn(tokenizer, turns, where="prompt")
@@ -132,25 +179,36 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Mes
 
 
 def join_neighbours(turns: Sequence[Message]) -> list[Message]:
-    """Return turns with neighbours of one role made one, an empty line between what they say."""
+    """Return turns with neighbours of one role made one, an empty line between what they say.
+
+    A tool's turns, and turns that hold more than words, stay as they are.
+    """
     joined: list[Message] = []
     for turn in turns:
-        if joined and joined[-1]["role"] == turn["role"]:
-            joined[-1] = Message(role=turn["role"], content=f"{joined[-1]['content']}\n\n{turn['content']}")
+        last = joined[-1] if joined else None
+        if last and last["role"] == turn["role"] != "tool" and last.keys() == turn.keys() == {"role", "content"}:
+            joined[-1] = Message(role=turn["role"], content=f"{last['content']}\n\n{turn['content']}")
         else:
             joined.append(turn)
     return joined
 
 
-def _apply(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], where: str, *, answer_next: bool) -> str:
+def _apply(
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[Message],
+    where: str,
+    *,
+    answer_next: bool,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
     # Many templates insist that roles alternate; HH has rows that do not. What a template takes, it gets unchanged.
     refusal: Exception | None = None
     for attempt in (turns, join_neighbours(turns)):
         try:
-            plain = [{"role": turn["role"], "content": turn["content"]} for turn in attempt]
-            text = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=answer_next)
+            plain: list[Any] = [dict(turn) for turn in attempt]
+            text = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=answer_next, **settings)
         except Exception as error:  # a template may raise anything
             refusal = error
         else:
             return cast(str, text)
-    raise DataError(f"the chat template refuses the row: {refusal}", where=where) from refusal
+    raise RowError("template", f"the chat template refuses the row: {refusal}", where=where) from refusal

@@ -6,18 +6,30 @@ prompt's ids are those the model is given when it generates. The tokenizer adds 
 writes BOS itself or leaves it out on purpose, as everywhere that templates are served from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from align.data.rows import Row
+from align.data.rows import Row, RowError
 from align.data.special import own_bos, with_start
 from align.data.template import Rendered, Renderer
 from align.data.truncate import POLICIES, TokenPair, Truncation, truncate
 
+Refuse = Callable[[RowError], None]
+"""What is done about a row that cannot be used."""
+
 NO_LIMIT = 10**9
 """Tokenizers that know no limit state one beyond this."""
+
+
+def raise_fault(fault: RowError) -> None:
+    """Raise the fault of a row.
+
+    Raises:
+        RowError: always.
+    """
+    raise fault
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,10 +37,11 @@ class Counts:
     """What became of the rows so far.
 
     Attributes:
-        rows: rows seen.
+        rows: rows that could be used.
         truncated: pairs that were cut.
         dropped: pairs left out for their length.
         silent: rows in which a completion says nothing (transcripts only).
+        transcribed: conversations written as transcripts, because the tokenizer has no chat template.
         prompt_tokens: tokens of the prompts kept, each counted once.
         chosen_tokens: tokens of the chosen completions kept.
         rejected_tokens: tokens of the rejected completions kept.
@@ -38,6 +51,7 @@ class Counts:
     truncated: int = 0
     dropped: int = 0
     silent: int = 0
+    transcribed: int = 0
     prompt_tokens: int = 0
     chosen_tokens: int = 0
     rejected_tokens: int = 0
@@ -80,37 +94,53 @@ class PairTokenizer:
         self._render = Renderer(tokenizer)
         self._bos = own_bos(tokenizer)
 
-    def __call__(self, rows: Sequence[Row]) -> list[TokenPair]:
+    def __call__(self, rows: Sequence[Row], refuse: Refuse = raise_fault) -> list[TokenPair]:
         """Return the pairs of the rows, those dropped left out; one call of the tokenizer for all.
 
-        Raises:
-            DataError: if a row cannot be rendered, or what is left of it cannot be used.
+        Args:
+            rows: the rows.
+            refuse: what is done about a row that cannot be rendered, or of which nothing that can be used is left;
+                it raises the fault by default.
         """
-        if not rows:
+        return self.fit(self.encode(rows, refuse), refuse)
+
+    def encode(self, rows: Sequence[Row], refuse: Refuse = raise_fault) -> list[TokenPair]:
+        """Return the pairs of the rows in their whole length, without counting them; ``refuse`` as in a call."""
+        rendered = [(row, text) for row in rows if (text := self._rendered(row, refuse)) is not None]
+        if not rendered:
             return []
-        texts = [self._render(row) for row in rows]
-        pieces = [piece for text in texts for piece in (text.prompt, text.chosen, text.rejected)]
+        pieces = [piece for _, text in rendered for piece in (text.prompt, text.chosen, text.rejected)]
         ids: list[list[int]] = self._tokenizer(
             pieces, add_special_tokens=False, return_attention_mask=False, verbose=False
         )["input_ids"]
         triples = zip(ids[::3], ids[1::3], ids[2::3], strict=True)
-        pairs = [self._pair(row, text, *triple) for row, text, triple in zip(rows, texts, triples, strict=True)]
-        self.counts.silent += sum(row.says_nothing for row in rows)
-        return self.fit(pairs)
+        self.counts.silent += sum(row.says_nothing for row, _ in rendered)
+        self.counts.transcribed += sum(not (text.templated or isinstance(row.prompt, str)) for row, text in rendered)
+        return [self._pair(row, text, *triple) for (row, text), triple in zip(rendered, triples, strict=True)]
 
-    def fit(self, pairs: Sequence[TokenPair]) -> list[TokenPair]:
-        """Return the pairs cut to length, those dropped left out, and count them.
+    def fit(self, pairs: Sequence[TokenPair], refuse: Refuse = raise_fault) -> list[TokenPair]:
+        """Return the pairs cut to length, those dropped left out, and count them; ``refuse`` as in a call."""
+        return [fitting for _, fitting in self.fitted(pairs, refuse) if fitting is not None]
 
-        Raises:
-            DataError: if what is left of a pair cannot be used.
-        """
-        kept = []
+    def fitted(
+        self, pairs: Sequence[TokenPair], refuse: Refuse = raise_fault
+    ) -> Iterator[tuple[TokenPair, TokenPair | None]]:
+        """Yield each pair whole and cut to length (None where it is dropped), and count them."""
         for pair in pairs:
-            fitting = truncate(pair, self.max_length, self.truncation, bos=self._tokenizer.bos_token_id)
+            try:
+                fitting = truncate(pair, self.max_length, self.truncation, bos=self._tokenizer.bos_token_id)
+            except RowError as fault:
+                refuse(fault)
+                continue
             self._count(pair, fitting)
-            if fitting is not None:
-                kept.append(fitting)
-        return kept
+            yield pair, fitting
+
+    def _rendered(self, row: Row, refuse: Refuse) -> Rendered | None:
+        try:
+            return self._render(row)
+        except RowError as fault:
+            refuse(fault)
+            return None
 
     def _pair(self, row: Row, text: Rendered, prompt: list[int], chosen: list[int], rejected: list[int]) -> TokenPair:
         return TokenPair(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from align.data.rows import DataError
+from align.data.rows import Kind, RowError
 
 Truncation = Literal["keep_start", "keep_end", "drop"]
 POLICIES: tuple[str, ...] = get_args(Truncation)
@@ -52,15 +52,16 @@ def truncate(
         bos: the id that ``keep_end`` keeps in front of a prompt that begins with it.
 
     Raises:
-        DataError: if no completion token would be left, or nothing that tells chosen from rejected.
+        RowError: if no completion token would be left, or nothing that tells chosen from rejected.
     """
     if max_length is None or pair.length <= max_length:
-        return _checked(pair, "chosen and rejected become the same tokens", "remove the row")
+        return _checked(pair, "same", "chosen and rejected become the same tokens", "remove the row")
     if policy == "drop":
         return None
     cut = _keep_start(pair, max_length) if policy == "keep_start" else _keep_end(pair, max_length, bos)
     if not cut.chosen_ids:
-        raise DataError(
+        raise RowError(
+            "nothing_left",
             f"the prompt alone has {len(pair.prompt_ids)} tokens, so nothing is left of the completions within "
             f"max_length {max_length}",
             where=pair.where,
@@ -68,6 +69,7 @@ def truncate(
         )
     return _checked(
         cut,
+        "nothing_left",
         f"chosen and rejected are the same within max_length {max_length}",
         f"raise max_length, or set truncation to {'drop' if policy == 'keep_end' else 'keep_end or drop'}",
     )
@@ -87,7 +89,7 @@ def _keep_end(pair: TokenPair, max_length: int, bos: int | None) -> TokenPair:
     return replace(pair, prompt_ids=prompt, chosen_ids=pair.chosen_ids[:room], rejected_ids=pair.rejected_ids[:room])
 
 
-def _checked(pair: TokenPair, problem: str, fix: str) -> TokenPair:
+def _checked(pair: TokenPair, kind: Kind, problem: str, fix: str) -> TokenPair:
     if pair.chosen_ids == pair.rejected_ids:
-        raise DataError(problem, where=pair.where, fix=fix)
+        raise RowError(kind, problem, where=pair.where, fix=fix)
     return pair

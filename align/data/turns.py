@@ -1,13 +1,24 @@
 """Conversations: reading turns, transcripts, and telling a shared prompt from two completions of it."""
 
+import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from align.data.rows import DataError, Message
+from align.data.rows import Message, RowError
 
-ROLES = ("system", "user", "assistant")
-OTHER_NAMES = {"human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+ROLES = ("system", "user", "assistant", "tool")
+OTHER_NAMES = {
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "observation": "tool",
+}
+EXTRAS = ("tool_calls", "tool_call_id", "name", "reasoning_content", "thinking")
+"""What a turn may hold besides role and content, handed to the chat template; other keys are left alone."""
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 MARKER = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
@@ -19,12 +30,13 @@ def read_turns(value: Any, where: str, column: str) -> list[Message]:
     """Return a cell as turns: a list of ``{role, content}``, one such turn, or a dict of two equally long lists.
 
     Raises:
-        DataError: if it is none of these, is empty, or a turn has another role or content that is no text.
+        RowError: if it is none of these, is empty, or a turn has another role or content that is no text.
     """
     if isinstance(value, Mapping):
         value = _from_columns(value) or [dict(value)]
     if not isinstance(value, list) or not value:
-        raise DataError(f"must be turns, got {_kind(value)}", where=where, column=column)
+        kind: Any = "empty" if value == [] else "wrong_type"
+        raise RowError(kind, f"must be turns, got {_kind(value)}", where=where, column=column)
     return [_read_turn(turn, where, column) for turn in value]
 
 
@@ -35,20 +47,21 @@ def read_transcript(text: Any, where: str, column: str) -> list[Message]:
     marker is a system turn. An assistant that says nothing is kept: the published data has such rows.
 
     Raises:
-        DataError: if there is no marker, or the last turn is not the assistant's.
+        RowError: if there is no marker, or the last turn is not the assistant's.
 
     Examples:
         >>> read_transcript("\n\nHuman: Hi\n\nAssistant: Hello", "a:1", "chosen")
         [{'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Hello'}]
     """
     if not isinstance(text, str):
-        raise DataError(f"must be a transcript, got {_kind(text)}", where=where, column=column)
+        raise RowError("wrong_type", f"must be a transcript, got {_kind(text)}", where=where, column=column)
     before, *rest = MARKER.split(text)
     turns = [Message(role="system", content=before.strip())] if before.strip() else []
     for speaker, words in zip(rest[::2], rest[1::2], strict=True):
         turns.append(Message(role=SPEAKERS[speaker], content=words.removeprefix(" ")))
     if not rest or turns[-1]["role"] != "assistant":
-        raise DataError("must be a transcript that ends with an 'Assistant:' turn", where=where, column=column)
+        problem = "must be a transcript that ends with an 'Assistant:' turn"
+        raise RowError("role_order", problem, where=where, column=column)
     return turns
 
 
@@ -63,22 +76,24 @@ def split_shared_turns(chosen: list[Message], rejected: list[Message], where: st
     Where they part before the last turn, a completion has several turns and all of them count as completion.
 
     Raises:
-        DataError: if they are equal, part at a turn that is not the assistant's on both sides, or share nothing.
+        RowError: if they are equal, part at a turn that is not the assistant's on both sides, or share nothing.
     """
     if chosen == rejected:
-        raise DataError("chosen and rejected are the same", where=where, fix="remove the row")
+        raise RowError("same", "chosen and rejected are the same", where=where, fix="remove the row")
     shared = 0
     while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
         shared += 1
     if not shared:
-        raise DataError(
+        raise RowError(
+            "prompts_differ",
             "chosen and rejected share no first turn that could be the prompt",
             where=where,
-            fix="name the prompt's column in 'columns'",
+            fix="remove the row, or name the prompt's column in 'columns'",
         )
     sides = chosen[shared:], rejected[shared:]
     if not all(side and side[0]["role"] == "assistant" for side in sides):
-        raise DataError(
+        raise RowError(
+            "prompts_differ",
             "chosen and rejected answer different prompts: before the turns that differ comes the assistant's on "
             "both sides",
             where=where,
@@ -93,7 +108,7 @@ def split_given_prompt(prompt: Any, chosen: list[Message], rejected: list[Messag
     The completions may come alone, or each as the whole conversation with the prompt in front.
 
     Raises:
-        DataError: if whole conversations do not hold the prompt.
+        RowError: if whole conversations do not hold the prompt.
     """
     alone = [side[0]["role"] == "assistant" for side in (chosen, rejected)]
     if isinstance(prompt, str):
@@ -102,13 +117,14 @@ def split_given_prompt(prompt: Any, chosen: list[Message], rejected: list[Messag
         parts = split_shared_turns(chosen, rejected, where)
         asked = {" ".join(turn["content"].split()) for turn in parts[0] if turn["role"] == "user"}
         if " ".join(prompt.split()) not in asked:
-            raise DataError("is no user turn of both chosen and rejected", where=where, column="prompt")
+            problem = "is no user turn of both chosen and rejected"
+            raise RowError("prompts_differ", problem, where=where, column="prompt")
         return parts
     turns = read_turns(prompt, where, "prompt")
     if all(alone):
         return turns, chosen, rejected
     if chosen[: len(turns)] != turns or rejected[: len(turns)] != turns:
-        raise DataError("is not how chosen and rejected begin", where=where, column="prompt")
+        raise RowError("prompts_differ", "is not how chosen and rejected begin", where=where, column="prompt")
     return turns, chosen[len(turns) :], rejected[len(turns) :]
 
 
@@ -116,16 +132,27 @@ def check_order(prompt: list[Message], chosen: list[Message], rejected: list[Mes
     """Check that turns stand in an order that can be trained on.
 
     Raises:
-        DataError: if there is no prompt, it ends with no user turn, a completion does not begin and end with the
-            assistant, or a system turn is not the first.
+        RowError: if there is no prompt, it ends with neither a user's nor a tool's turn, a completion does not begin
+            and end with the assistant, a system turn is not the first, or a tool answers nobody.
     """
-    if not prompt or prompt[-1]["role"] != "user":
-        raise DataError("must end with a user turn", where=where, column="prompt")
+
+    def refuse(problem: str, column: str = "") -> None:
+        raise RowError("role_order", problem, where=where, column=column)
+
+    if not prompt or prompt[-1]["role"] not in ("user", "tool"):
+        refuse("must end with a user turn (or a tool's)", "prompt")
     for column, side in (("chosen", chosen), ("rejected", rejected)):
         if not side or side[0]["role"] != "assistant" or side[-1]["role"] != "assistant":
-            raise DataError("must begin and end with an assistant turn, after the prompt", where=where, column=column)
+            refuse("must begin and end with an assistant turn, after the prompt", column)
     if any(turn["role"] == "system" for turn in [*prompt[1:], *chosen, *rejected]):
-        raise DataError("a system turn must be the first of the prompt", where=where)
+        refuse("a system turn must be the first of the prompt")
+    for column, turns in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
+        before = [None, *(turn["role"] for turn in turns)]
+        if any(
+            turn["role"] == "tool" and last not in ("assistant", "tool")
+            for last, turn in zip(before, turns, strict=False)
+        ):
+            refuse("has a tool turn that follows no assistant turn", column)
 
 
 def _from_columns(turns: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -136,16 +163,76 @@ def _from_columns(turns: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _read_turn(turn: Any, where: str, column: str) -> Message:
-    if not isinstance(turn, Mapping) or not isinstance(turn.get("content"), str):
-        raise DataError("must have turns {role, content} whose content is text", where=where, column=column)
-    if turn.get("tool_calls"):
-        raise DataError("has tool calls, which are not read", where=where, column=column)
+    if not isinstance(turn, Mapping):
+        raise RowError("wrong_type", "must have turns {role, content}", where=where, column=column)
     role = turn.get("role")
+    if isinstance(role, list):
+        problem = "must have turns {role, content}; lists of roles and of contents must be equally long"
+        raise RowError("wrong_type", problem, where=where, column=column)
     if role not in ROLES:
-        better = OTHER_NAMES.get(str(role))
-        fix = f"write {better!r}" if better else f"known roles: {', '.join(ROLES)}"
-        raise DataError(f"has a turn with the role {role!r}", where=where, column=column, fix=fix)
-    return Message(role=str(role), content=turn["content"])
+        raise _unknown_role(role, turn, where, column)
+    extras = {key: turn[key] for key in EXTRAS if turn.get(key)}
+    if "tool_calls" in extras:
+        extras["tool_calls"] = schemas(extras["tool_calls"], where, column, "tool_calls")
+    content = _content(turn.get("content"), where, column, may_lack="tool_calls" in extras)
+    return cast(Message, {"role": str(role), "content": content, **extras})
+
+
+def _unknown_role(role: Any, turn: Mapping[str, Any], where: str, column: str) -> RowError:
+    if role is None and {"from", "value"} <= turn.keys():
+        fix = "write {from, value} as {role, content}"
+        return RowError("unknown_role", "has turns in ShareGPT's form", where=where, column=column, fix=fix)
+    better = OTHER_NAMES.get(str(role).lower())
+    better = str(role).lower() if str(role).lower() in ROLES else better
+    fix = f"write {better!r}" if better else f"known roles: {', '.join(ROLES)}"
+    return RowError("unknown_role", f"has a turn with the role {role!r}", where=where, column=column, fix=fix)
+
+
+def _content(value: Any, where: str, column: str, *, may_lack: bool) -> str:
+    """Return what a turn says: text, or parts that are all text, one after the other."""
+    if value is None and may_lack:
+        return ""
+    if isinstance(value, list) and value:
+        kinds = [part.get("type") if isinstance(part, Mapping) else None for part in value]
+        if set(kinds) == {"text"}:
+            value = "".join(str(part.get("text", "")) for part in value)
+        elif others := sorted({str(kind) for kind in kinds} - {"text"}):
+            problem = f"has a turn with parts other than text ({', '.join(others)}), which are not trained on"
+            raise RowError("wrong_type", problem, where=where, column=column)
+    if not isinstance(value, str):
+        problem = f"must have turns {{role, content}} whose content is text, got {_kind(value)}"
+        raise RowError("wrong_type", problem, where=where, column=column)
+    return value
+
+
+def schemas(value: Any, where: str, column: str, name: str) -> list[dict[str, Any]]:
+    """Return tools or tool calls as a list of mappings; JSON text is read, since Arrow holds no mixed mappings.
+
+    Raises:
+        RowError: if they are neither.
+    """
+    given = value
+    if isinstance(value, str):
+        try:
+            given = json.loads(value)
+        except json.JSONDecodeError:
+            given = None
+    given = list(given) if isinstance(given, list | tuple) else given
+    if isinstance(given, list):
+        given = [
+            json.loads(item) if isinstance(item, str) and item.lstrip().startswith("{") else item for item in given
+        ]
+    if not isinstance(given, list) or not all(isinstance(item, Mapping) for item in given):
+        problem = f"{name} must be a list of mappings, or the same as JSON text"
+        raise RowError("wrong_type", problem, where=where, column=column)
+    return [_without_nulls(item) for item in given]
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return plain data without the keys that Arrow fills in with null where rows have different ones."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _kind(value: Any) -> str:

@@ -5,6 +5,7 @@ variety, length or sense was lost on the way. A reward without the rest is no re
 """
 
 import html
+import json
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -148,6 +149,21 @@ def samples_markdown(base: Samples, aligned: Samples, rows: int = 8) -> str:
     return "\n".join(lines)
 
 
+def samples_jsonl(base: Samples, aligned: Samples) -> str:
+    """Return every row as a JSON object a line, for programs; :func:`samples_markdown` shows some of them to people.
+
+    Keys: ``prompt``, and of ``base`` and of ``aligned`` the completion under that name, ``_score`` (the scorer's
+    reward), ``_tokens`` (length) and ``_ended`` (whether the model ended it, rather than the limit).
+
+    Raises:
+        ValueError: the prompts differ.
+    """
+    _check_paired(base, aligned)
+    rows = [{**_row("base", base, index), **_row("aligned", aligned, index)} for index in range(len(base))]
+    lines = [{"prompt": prompt, **row} for prompt, row in zip(base.prompts, rows, strict=True)]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
 def _check_paired(base: Samples, aligned: Samples) -> None:
     if len(base) != len(aligned):
         raise ValueError(f"both models need as many samples, got {len(base)} and {len(aligned)}")
@@ -193,6 +209,15 @@ def _spaced(base: Samples, aligned: Samples, rows: int) -> list[int]:
         raise ValueError(f"rows must be at least 1, got {rows}")
     count = min(rows, len(base))
     return [place * (len(base) - 1) // max(count - 1, 1) for place in range(count)]
+
+
+def _row(name: str, samples: Samples, index: int) -> dict[str, Any]:
+    return {
+        name: samples.completions[index],
+        f"{name}_score": float(samples.scores[index]),
+        f"{name}_tokens": int(samples.lengths[index]),
+        f"{name}_ended": bool(samples.ended[index]),
+    }
 
 
 def _caption(shown: int, total: int) -> str:

@@ -103,7 +103,7 @@ class SourceSettings:
     format: Literal["auto", "preference", "hh"] = "auto"
     """``hh`` is Anthropic's transcript form; ``auto`` tells from the rows."""
     columns: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Our name: theirs. Ours are ``prompt``, ``chosen``, ``rejected``, ``weight``."""
+    """Our name: theirs. Ours are ``prompt``, ``chosen``, ``rejected``, ``weight``, ``tools``."""
     weight: float = 1.0
     """Share of the rows to take: 0.5 is a random half, 2 is every row twice."""
 
@@ -112,7 +112,7 @@ class SourceSettings:
         _check(0 < self.weight < math.inf, f"weight must be greater than 0 and finite, got {self.weight}")
         reads = self.synth is None or not (self.split or self.config or self.columns)
         _check(reads, "synth makes its own rows: split, config and columns do not apply beside it")
-        known = {"prompt", "chosen", "rejected", "weight"}
+        known = {"prompt", "chosen", "rejected", "weight", "tools"}
         for ours in self.columns:
             _check(ours in known, f"columns has no {ours!r}; known: {', '.join(sorted(known))}")
 
@@ -131,6 +131,8 @@ class DataSettings:
     """Longest prompt + completion, in tokens; null is the model's own limit. What is cut is reported."""
     truncation: Literal["keep_start", "keep_end", "drop"] = "keep_start"
     """Cut the end, cut the start of the prompt, or leave the pair out; the same for both sides."""
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    """Stop at the first row that cannot be used, or leave such rows out and write them beside the run."""
 
     def __post_init__(self) -> None:
         _check(bool(self.train), "train needs at least one source")

@@ -1,8 +1,10 @@
 """Training on preference pairs: any objective, one trainer."""
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -12,8 +14,10 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
+from align.data.bad_rows import copy_skipped
 from align.data.collate import PairCollator
-from align.data.prepare import FEATURES, describe, prepare_pairs
+from align.data.prepare import prepare_pairs
+from align.data.store import FEATURES, describe
 from align.evaluation.accuracy import pair_accuracy
 from align.models.adapters import add_adapter, has_adapter
 from align.models.load import Source, disable_dropout, load_model, load_tokenizer
@@ -47,6 +51,8 @@ class PairTrainer(AlignmentTrainer):
         peft_config: adapters to train instead of all weights.
         max_length: longest prompt + completion in tokens; None is the model's own limit, which holds in any case.
         truncation: ``keep_start``, ``keep_end`` or ``drop``, for pairs that are longer.
+        on_bad_row: ``fail`` at the first row that cannot be used, or ``skip`` them and write them to
+            ``skipped-<data set>.jsonl`` in the output folder.
         evaluation: level of intervals and the like.
         callbacks: transformers' callbacks.
         optimizers: an optimiser and a schedule of one's own.
@@ -71,6 +77,7 @@ class PairTrainer(AlignmentTrainer):
         peft_config: LoraConfig | None = None,
         max_length: int | None = 1024,
         truncation: str = "keep_start",
+        on_bad_row: str = "fail",
         evaluation: EvaluationSettings | None = None,
         callbacks: Sequence[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
@@ -90,7 +97,7 @@ class PairTrainer(AlignmentTrainer):
         self.start_margin: float | None = None
         if has_adapter(policy) and (args.gradient_checkpointing or args.activation_checkpointing):
             policy.enable_input_require_grads()  # else nothing under the frozen embedding has a gradient
-        prepare = {"max_length": length_limit(policy, max_length), "truncation": truncation}
+        prepare = {"max_length": length_limit(policy, max_length), "truncation": truncation, "on_bad_row": on_bad_row}
         super().__init__(
             policy,
             args,
@@ -239,5 +246,11 @@ def _prepared(rows: Any, tokenizer: Any, args: TrainingArguments, name: str, set
         return rows
     with args.main_process_first(desc=f"preparing {name}"):
         prepared = prepare_pairs(rows, tokenizer, name=name, **settings)
+        if args.process_index == 0:
+            copy_skipped(prepared.skipped_file, Path(args.output_dir) / f"skipped-{_file_name(name)}.jsonl")
     say(f"{name}: {describe(prepared.report)}")
     return prepared.dataset
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"\W+", "-", name).strip("-")

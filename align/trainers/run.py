@@ -14,8 +14,10 @@ import datasets
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from align.data.prepare import PreparedPairs, describe, prepare_pairs, split_by_prompt
-from align.evaluation.comparison import samples_markdown, side_by_side
+from align.data.bad_rows import copy_skipped
+from align.data.prepare import PreparedPairs, prepare_pairs, split_by_prompt
+from align.data.store import describe
+from align.evaluation.comparison import samples_jsonl, samples_markdown, side_by_side
 from align.evaluation.generation import BeforeAfter, before_and_after
 from align.models.adapters import has_adapter, lora_config
 from align.models.load import Source, describe_weights, load_model, load_tokenizer
@@ -134,7 +136,14 @@ class _Run:
         files = [self._file_of(source, model, tokenizer, f"{name}-{i}") for i, source in enumerate(sources)]
         data = self.recipe.data
         limit = length_limit(model, data.max_length)
-        return prepare_pairs(files, tokenizer, max_length=limit, truncation=data.truncation)
+        prepared = prepare_pairs(
+            files, tokenizer, max_length=limit, truncation=data.truncation, on_bad_row=data.on_bad_row
+        )
+        if self.arguments.process_index == 0:
+            skipped = copy_skipped(prepared.skipped_file, self.folder.path / f"skipped-{name}.jsonl")
+            if skipped is not None:
+                say(f"{name} data: bad rows are left out; they are in {skipped}")
+        return prepared
 
     def _file_of(
         self, source: SourceSettings, model: Any, tokenizer: PreTrainedTokenizerBase, name: str
@@ -223,6 +232,7 @@ class _Run:
         if comparison is not None:
             print(side_by_side(comparison.base, comparison.aligned))
             (path / "samples.md").write_text(samples_markdown(comparison.base, comparison.aligned), encoding="utf-8")
+            (path / "samples.jsonl").write_text(samples_jsonl(comparison.base, comparison.aligned), encoding="utf-8")
             draw_comparison(comparison.summary, path)
         draw_curves(path)
         self.folder.write_summary(summary)

@@ -8,13 +8,19 @@ import pyarrow.parquet
 import pytest
 
 from align.data.files import kind_of, reader_of, rows_in
-from align.data.rows import DataError
+from align.data.rows import DataError, RowError
 
 ROWS = [{"chosen": 'é, "one"\nline', "rejected": "two"}, {"chosen": "three", "rejected": "four"}]
 
 
 def read(file: Path) -> list[tuple[str, dict[str, object]]]:
     return list(reader_of(file)(file))
+
+
+def read_all(file: Path) -> None:
+    for _, row in read(file):
+        if isinstance(row, RowError):
+            raise row
 
 
 def jsonl_bytes() -> bytes:
@@ -94,7 +100,40 @@ def test_broken_content_is_named_with_its_place(tmp_path: Path, name: str, conte
     file = tmp_path / name
     file.write_bytes(content)
     with pytest.raises(DataError, match=said):
-        read(file)
+        read_all(file)
+
+
+def test_reading_goes_on_behind_a_broken_row(tmp_path: Path):
+    good = b'{"chosen": "x"}'
+    cases = {
+        "a.jsonl": (b"\n".join([good, b"{", b"\xff", b"7", good]), ["not_json", "not_utf8", "not_json"], ":5"),
+        "a.csv": (b'chosen\r\nx\r\n"a"b\r\n\xff\r\nx,y\r\nx\r\n', ["not_csv", "not_utf8", "not_csv"], ":6"),
+        "a.json": (b"[" + good + b", 7, " + good + b"]", ["not_json"], " row 3"),
+    }
+    for name, (content, kinds, last) in cases.items():
+        file = tmp_path / name
+        file.write_bytes(content)
+        rows = read(file)
+        assert [row.kind for _, row in rows if isinstance(row, RowError)] == kinds
+        assert rows[0][1] == {"chosen": "x"}
+        assert rows[-1] == (f"{name}{last}", {"chosen": "x"})
+
+
+def test_parquet_with_text_that_is_none(tmp_path: Path):
+    column = pyarrow.array([b"x", b"a\xff", b"y"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"chosen": column}), tmp_path / "a.parquet")
+    rows = read(tmp_path / "a.parquet")
+    assert [rows[0][1], rows[2][1]] == [{"chosen": "x"}, {"chosen": "y"}]
+    assert str(rows[1][1]) == "a.parquet row 2: is not UTF-8 text (byte 0xff at 1); save the file as UTF-8"
+
+
+def test_json_that_is_one_broken_value_ends_the_reading(tmp_path: Path):
+    (tmp_path / "a.json").write_text('[{"chosen": "x"}, {"chosen": ')
+    with pytest.raises(DataError, match=r"a\.json row 2: is no JSON .*name it \.jsonl"):
+        read(tmp_path / "a.json")
+    (tmp_path / "a.jsonl").write_bytes('{"chosen": "x"}'.encode("utf-16"))
+    with pytest.raises(DataError, match=r"a\.jsonl: is UTF-16 text; save the file as UTF-8"):
+        read(tmp_path / "a.jsonl")
 
 
 def test_unknown_kinds():

@@ -1,9 +1,10 @@
+import json
 from typing import Any
 
 import pytest
 
 from align.data.formats import shared_start, to_row
-from align.data.rows import DataError
+from align.data.rows import KINDS, DataError, RowError
 
 USER = {"role": "user", "content": "Is the sky blue?"}
 YES = {"role": "assistant", "content": "Yes."}
@@ -103,7 +104,7 @@ TURNS = {"prompt": [USER], "chosen": [YES], "rejected": [NO]}
     ("raw", "said"),
     [
         ({"prompt": "p", "chosen": "a", "reject": "b"}, "there is no column 'rejected'; did you mean 'reject'?"),
-        ({**TEXT, "chosen": None}, "there is no column 'chosen'"),
+        ({**TEXT, "chosen": None}, "column 'chosen' is null; remove the row"),
         ({**TEXT, "chosen": " \n"}, "column 'chosen' is empty"),
         ({**TEXT, "rejected": "a"}, "chosen and rejected are the same"),
         ({"chosen": "a b", "rejected": "a b"}, "chosen and rejected are the same"),
@@ -119,7 +120,13 @@ TURNS = {"prompt": [USER], "chosen": [YES], "rejected": [NO]}
         ({**TURNS, "chosen": [{**YES, "content": None}]}, "whose content is text"),
         ({**TURNS, "chosen": [{**YES, "role": "gpt"}]}, "has a turn with the role 'gpt'; write 'assistant'"),
         ({**TURNS, "chosen": [{**YES, "role": "x"}]}, "known roles: system, user, assistant"),
-        ({**TURNS, "chosen": [{**YES, "tool_calls": [{}]}]}, "has tool calls"),
+        ({**TURNS, "chosen": [{**YES, "tool_calls": "no"}]}, "tool_calls must be a list of mappings"),
+        ({**TURNS, "tools": [3]}, "column 'tools' it must be a list of mappings"),
+        ({**TURNS, "chat_template_kwargs": "x"}, "column 'chat_template_kwargs' must be a mapping"),
+        ({**TURNS, "chosen": [{**YES, "content": [{"type": "image"}]}]}, "parts other than text (image)"),
+        ({**TURNS, "images": ["x.png"]}, "column 'images' holds what a language model of text cannot"),
+        ({**TURNS, "prompt": [{"from": "human", "value": "Hi"}]}, "in ShareGPT's form; write {from, value} as {role"),
+        ({**TURNS, "prompt": [USER, {"role": "tool", "content": "4"}]}, "has a tool turn that follows no assistant"),
         ({**TURNS, "prompt": [USER, YES]}, "column 'prompt' must end with a user turn"),
         ({**TURNS, "prompt": [USER, {"role": "system", "content": "s"}, USER]}, "a system turn must be the first"),
         ({**TURNS, "rejected": [NO, USER]}, "column 'rejected' must begin and end with an assistant turn"),
@@ -144,6 +151,46 @@ def test_what_cannot_be_used_is_said_with_its_place(raw: dict[str, Any], said: s
         to_row(raw, "pairs.jsonl:17")
     assert str(error.value).startswith("pairs.jsonl:17: ")
     assert said in str(error.value)
+
+
+def test_every_kind_of_fault_has_a_row_that_shows_it():
+    """The kinds that a row in memory can have; bytes and templates have theirs beside their code."""
+    shown = {
+        "missing": {"prompt": "p", "chosen": "a"},
+        "empty": {**TURNS, "prompt": []},
+        "same": {**TEXT, "rejected": "a"},
+        "prompts_differ": {"prompt": "Another?", "chosen": [USER, YES], "rejected": [USER, NO]},
+        "role_order": {**TURNS, "prompt": [USER, YES]},
+        "unknown_role": {**TURNS, "chosen": [{**YES, "role": "x"}]},
+        "wrong_type": {**TEXT, "prompt": 3},
+        "bad_weight": {**TEXT, "weight": 0},
+        "not_utf8": {**TEXT, "prompt": "\ud83d"},
+    }
+    for kind, raw in shown.items():
+        with pytest.raises(RowError) as error:
+            to_row(raw, "a:1")
+        assert error.value.kind == kind
+    assert set(shown) | {"nothing_left", "not_json", "not_csv", "template"} == set(KINDS)
+
+
+def test_tools_and_their_turns():
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": None}}}
+    asks = {"role": "assistant", "content": None, "tool_calls": [call]}
+    answer = {"role": "tool", "name": "add", "content": "4", "tool_call_id": None}
+    raw = {"prompt": [USER, asks, answer], "chosen": [YES], "rejected": [NO], "tools": json.dumps([{"name": "add"}])}
+    row = to_row({**raw, "chat_template_kwargs": '{"enable_thinking": false, "x": null}'}, "a:1")
+    assert row.tools == ({"name": "add"},)
+    assert row.template_settings == {"enable_thinking": False}
+    plain_call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    assert row.prompt[1] == {"role": "assistant", "content": "", "tool_calls": [plain_call]}
+    assert row.prompt[2] == {"role": "tool", "content": "4", "name": "add"}
+    assert to_row(raw, "a:1").prompt_digest != to_row({**raw, "tools": None}, "a:1").prompt_digest
+    assert to_row({**raw, "prompt": [USER], "chosen": [asks]}, "a:1").chosen[0]["tool_calls"]
+
+
+def test_text_in_parts_is_text():
+    parts_of = [{"type": "text", "text": "Is the sky "}, {"type": "text", "text": "blue?"}]
+    assert parts({**TURNS, "prompt": [{"role": "user", "content": parts_of}]}) == ([USER], [YES], [NO])
 
 
 def test_hh_asks_for_transcripts():

@@ -2,6 +2,7 @@ import csv
 import gzip
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pyarrow.parquet
 import pytest
 
 from align.data import tokenize
-from align.data.prepare import PreparationReport, describe, prepare_pairs, split_by_prompt
-from align.data.rows import DataError
+from align.data.bad_rows import read_skipped
+from align.data.prepare import prepare_pairs, split_by_prompt
+from align.data.rows import DataError, RowError
+from align.data.store import PreparationReport, describe
 from align.recipe.schema import SourceSettings
 
 ROWS = [
@@ -28,9 +31,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     whole = tokenize.PairTokenizer.__call__
 
-    def count(self: Any, rows: Any) -> Any:
+    def count(self: Any, rows: Any, refuse: Any) -> Any:
         sizes.append(len(rows))
-        return whole(self, rows)
+        return whole(self, rows, refuse)
 
     monkeypatch.setattr(tokenize.PairTokenizer, "__call__", count)
     return sizes
@@ -65,7 +68,7 @@ def test_every_kind_of_file_gives_the_same_pairs(tmp_path: Path, plain, kind: st
     direct = prepare_pairs(ROWS, plain)
     assert ids(prepared.dataset) == ids(direct.dataset)
     assert prepared.dataset["weight"][:2] == [1.0, 2.0]
-    assert prepared.report == direct.report
+    assert replace(prepared.report, sources=direct.report.sources) == direct.report
     assert prepared.report.pairs == 60
 
 
@@ -125,6 +128,64 @@ def test_a_mixture_is_its_sources_one_after_the_other(plain, write_jsonl):
     assert prepared.report.rows == 97
 
 
+BAD = [
+    {"prompt": "p", "chosen": "a", "rejected": "a"},
+    {"prompt": "p", "chosen": "", "rejected": "a"},
+    {"prompt": "p", "rejected": "a"},
+    {"prompt": "p " * 40, "chosen": "a", "rejected": "b"},
+]
+
+
+def test_bad_rows_are_skipped_and_written_down(plain, tmp_path: Path):
+    file = tmp_path / "pairs.jsonl"
+    lines = [json.dumps(row).encode() for row in [*ROWS[:3], *BAD]] + [b'{"prompt": ', b"\xff{}", b"[1]"]
+    file.write_bytes(b"\n".join([*lines, json.dumps(ROWS[3]).encode()]))
+    prepared = prepare_pairs(SourceSettings(path=str(file)), plain, max_length=20, on_bad_row="skip")
+    assert prepared.dataset["where"][:] == ["pairs.jsonl:1", "pairs.jsonl:2", "pairs.jsonl:3", "pairs.jsonl:11"]
+    skipped = list(read_skipped(prepared.skipped_file))
+    kinds = {row.where.split(":")[1]: row.kind for row in skipped}
+    assert kinds == {
+        "4": "same",
+        "5": "empty",
+        "6": "missing",
+        "7": "nothing_left",
+        "8": "not_json",
+        "9": "not_utf8",
+        "10": "not_json",
+    }
+    by_line = {int(row.where.split(":")[1]): row for row in skipped}
+    assert [by_line[4 + i].row for i in range(4)] == BAD
+    assert [by_line[i].text for i in (8, 9, 10)] == ['{"prompt": ', "\\xff{}", "[1]"]
+    assert (prepared.report.rows, prepared.report.pairs, prepared.report.skipped_rows) == (11, 4, 7)
+
+    with pytest.raises(RowError, match=r"pairs\.jsonl:\d+: .*on_bad_row: skip") as first:
+        prepare_pairs(SourceSettings(path=str(file)), plain, max_length=20)  # the same key, which has bad rows
+    assert first.value.kind in kinds.values()
+    assert prepare_pairs(SourceSettings(path=str(file)), plain, max_length=20, on_bad_row="skip").cached
+
+
+def test_another_name_is_no_other_content(plain, write_jsonl, calls):
+    bad = {"prompt": "p", "chosen": "a", "rejected": "a"}
+    first = prepare_pairs(SourceSettings(path=write_jsonl([*ROWS, bad])), plain, on_bad_row="skip")
+    again = prepare_pairs(SourceSettings(path=write_jsonl([*ROWS, bad], "b.jsonl")), plain, on_bad_row="skip")
+    assert (calls, again.cached) == ([60], True)
+    assert again.dataset["where"][:] == [f"b.jsonl:{i}" for i in range(1, 61)]
+    assert ids(again.dataset) == ids(first.dataset)
+    assert [row.where for row in read_skipped(again.skipped_file)] == ["b.jsonl:61"]
+    assert again.report.sources == ["b.jsonl"]
+
+
+def test_two_sources_that_had_one_name_are_read_again(plain, write_jsonl, tmp_path: Path):
+    (tmp_path / "x").mkdir()
+    a, b = write_jsonl(ROWS[:5]), write_jsonl(ROWS[5:9], "x/pairs.jsonl")
+    assert set(prepare_pairs([SourceSettings(path=a), SourceSettings(path=b)], plain).dataset["where"]) == {
+        f"pairs.jsonl:{i}" for i in range(1, 6)
+    }
+    c = write_jsonl(ROWS[5:9], "x/other.jsonl")
+    names = prepare_pairs([SourceSettings(path=a), SourceSettings(path=c)], plain).dataset["where"][:]
+    assert names == [f"pairs.jsonl:{i}" for i in range(1, 6)] + [f"other.jsonl:{i}" for i in range(1, 5)]
+
+
 def test_many_batches(plain, calls):
     prepared = prepare_pairs(ROWS * 40, plain)
     assert calls == [1000, 1000, 400]
@@ -139,7 +200,7 @@ def test_a_row_that_cannot_be_used_leaves_nothing_behind(plain, write_jsonl, cac
 
 
 def test_no_pair_left(plain):
-    with pytest.raises(DataError, match="no pair is left: the sources hold 60 rows, all dropped for their length"):
+    with pytest.raises(DataError, match="no pair is left: the sources hold 60 rows: 60 dropped for their length"):
         prepare_pairs(ROWS, plain, max_length=2, truncation="drop")
     with pytest.raises(DataError, match="no pair is left: the sources hold no rows"):
         prepare_pairs([], plain)
@@ -189,13 +250,21 @@ def test_a_report_in_one_line():
         truncated=36,
         dropped=0,
         silent=0,
+        transcribed=1,
+        skipped={"empty": 2, "same": 1},
         prompt_tokens=1,
         chosen_tokens=1,
         rejected_tokens=1,
         max_length=1024,
         truncation="keep_start",
+        sources=["a.jsonl"],
     )
-    assert describe(report) == "1,156 pairs; 3.1 % truncated (keep_start, 1024 tokens); 0 dropped"
+    assert describe(report) == (
+        "1,156 pairs; 3.1 % truncated (keep_start, 1024 tokens); 0 dropped; 3 bad rows skipped (2 empty, 1 same); "
+        "1 written as 'Human:'/'Assistant:' transcripts, for want of a chat template"
+    )
+    bare = replace(report, skipped={}, transcribed=0)
+    assert describe(bare) == "1,156 pairs; 3.1 % truncated (keep_start, 1024 tokens); 0 dropped"
 
 
 @pytest.mark.skipif(not Path(HH_FILE).is_file(), reason="ALIGN_HH_FILE names no file")

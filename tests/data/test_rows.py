@@ -1,6 +1,7 @@
 import pickle
+from pathlib import Path
 
-from align.data.rows import DataError, Row
+from align.data.rows import KINDS, DataError, Row
 
 
 def test_an_error_names_place_column_and_fix():
@@ -22,3 +23,9 @@ def test_digest_of_a_prompt_is_that_of_its_text():
     digests = [row.prompt_digest for row in rows]
     assert digests[0] == digests[1] != digests[2]
     assert len(digests[0]) == 16
+
+
+def test_the_documentation_knows_every_kind():
+    page = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    for kind, meaning in KINDS.items():
+        assert f"| `{kind}` | {meaning} |" in page

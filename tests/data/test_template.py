@@ -1,6 +1,6 @@
 import pytest
 
-from align.data.rows import DataError, Row
+from align.data.rows import DataError, Row, RowError
 from align.data.template import Renderer, has_template, render_prompt
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -97,3 +97,63 @@ def test_a_completion_that_was_cut_off_is_not_closed(chatml):
 def test_nor_is_one_in_a_transcript(plain):
     cut = Row(prompt=[USER], chosen=[YES], rejected=[NO], rejected_ended=False, where="pairs.jsonl:6")
     assert Renderer(plain)(cut)[1:3] == (" Yes.<|endoftext|>", " No.")
+
+
+TOOLS = (
+    "{% if tools %}<|im_start|>tools\n{{ tools | tojson }}<|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>"
+    "{{ m['role'] }}\n{{ m['content'] }}{% if m.tool_calls %}CALL {{ m.tool_calls | tojson }}{% endif %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% if brief %}Briefly: {% endif %}{% endif %}"
+)
+ASKS = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "look", "arguments": {"up": 1}}}]}
+SAYS = {"role": "tool", "name": "look", "content": "blue"}
+
+
+def test_tools_go_through_the_template(chatml):
+    chatml.chat_template = TOOLS
+    row = Row(prompt=[USER, ASKS, SAYS], chosen=[YES], rejected=[NO], tools=({"name": "look"},), where="a:1")
+    rendered = Renderer(chatml)(row)
+    assert rendered.prompt.startswith('<|im_start|>tools\n[{"name": "look"}]<|im_end|>')
+    assert 'assistant\nCALL [{"function"' in rendered.prompt
+    assert "<|im_start|>tool\nblue<|im_end|>" in rendered.prompt
+    assert rendered.chosen == "Yes.<|im_end|>"
+    called = Renderer(chatml)(Row(prompt=[USER], chosen=[ASKS], rejected=[NO], where="a:1"))
+    assert called.chosen.startswith('CALL [{"function": {"name": "look"')
+
+
+def test_settings_of_a_row_reach_the_template(chatml):
+    chatml.chat_template = TOOLS.replace("Briefly: ", "")
+    settings = {"template_settings": {"brief": True}}
+    assert Renderer(chatml)(Row(prompt=[USER], chosen=[YES], rejected=[NO], where="a:1", **settings)).chosen == (
+        "Yes.<|im_end|>"
+    )
+    chatml.chat_template = CHATML_BRIEF
+    bare, brief = (
+        Renderer(chatml)(Row(prompt=[USER], chosen=[YES], rejected=[NO], where="a:1", **given))
+        for given in ({}, settings)
+    )
+    assert brief.prompt == "Be brief. " + bare.prompt
+
+
+CHATML_BRIEF = (
+    "{% if brief %}Be brief. {% endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"prompt": [USER], "tools": ({"name": "look"},)}, "the chat template leaves the tools out"),
+        ({"prompt": [USER, ASKS, SAYS]}, "the chat template leaves the tool calls out"),
+    ],
+)
+def test_a_template_that_leaves_tools_out_is_refused(chatml, parts, said):
+    with pytest.raises(RowError, match=said) as error:
+        Renderer(chatml)(Row(chosen=[YES], rejected=[NO], where="a:1", **parts))
+    assert error.value.kind == "template"
+
+
+@pytest.mark.parametrize("parts", [{"tools": ({"name": "look"},)}, {"template_settings": {"brief": True}}])
+def test_a_transcript_has_no_place_for_tools(plain, parts):
+    with pytest.raises(RowError, match="has no chat template to write them with"):
+        Renderer(plain)(Row(prompt=[USER], chosen=[YES], rejected=[NO], where="a:1", **parts))

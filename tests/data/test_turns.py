@@ -35,7 +35,7 @@ def test_what_counts_as_a_transcript():
 
 
 def test_a_dict_of_lists_must_have_lists_of_one_length():
-    with pytest.raises(DataError, match="whose content is text"):
+    with pytest.raises(DataError, match="lists of roles and of contents must be equally long"):
         read_turns({"role": ["user", "assistant"], "content": ["a"]}, "a:1", "chosen")
 
 
