@@ -1,6 +1,9 @@
 """``align COMMAND``: finds the command's file and turns users' mistakes into one line and exit code 2."""
 
 import argparse
+import contextlib
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,8 +16,12 @@ COMMANDS = {
     "recipes": "list, show or copy the recipes that come with align",
     "data": "make preference pairs with a model",
     "plot": "draw the curves of a run",
+    "env": "print what a report of a fault needs to say about the machine",
+    "report": "show a run, or several beside each other, on one page",
 }
 """Command: what ``align --help`` says of it. The file ``align/cli/<command>.py`` adds its arguments and runs it."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -47,22 +54,91 @@ def parsed(top: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 for a user's mistake, 1 for anything else, 130 when interrupted."""
+    """Run a command and return its exit code.
+
+    0; 2 for a user's mistake; 1 for anything else; 130 when interrupted; 141 when the reader of a pipe has gone. A
+    traceback is shown with ``--debug`` only.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in words if word in COMMANDS), None)
-    arguments = parsed(parser(command), words)
+    _print_anything()
     try:
-        return int(arguments.run(arguments))
-    except ValueError as error:
-        if arguments.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Exception as error:
-        if arguments.debug:
-            raise
-        print(f"error: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
-        return 1
+        arguments = parsed(parser(command), words)
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
-        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        _complain("interrupted" + ("; the same command continues from the last checkpoint" * (command == "train")))
         return 130
+    except Exception as error:
+        if _reader_has_gone(error):
+            return 141
+        if "--debug" in words:
+            raise
+        code, text = explained(error)
+        _complain(f"error: {text}")
+        return code
+
+
+def explained(error: Exception) -> tuple[int, str]:
+    """Return the exit code and the text for an error.
+
+    Examples:
+        >>> explained(ValueError("r.yaml:3: no"))
+        (2, 'r.yaml:3: no')
+        >>> explained(PermissionError(13, "Permission denied", "runs"))
+        (2, 'runs: permission denied')
+    """
+    if isinstance(error, ValueError):
+        return 2, str(error)
+    if isinstance(error, OSError) and error.errno in _FULL:
+        where = f"{error.filename}: " if error.filename else ""
+        return 1, f"{where}no space is left on the disk; free some, then give the same command again"
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike) and error.strerror:
+        return 2, f"{os.fsdecode(error.filename)}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "align":
+        package = error.name.partition(".")[0]
+        return 1, f"the package {package!r} is missing or broken: {error} (--debug shows where)"
+    return 1, f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def _complain(text: str) -> None:
+    """Print to stderr; of several processes each says which it is."""
+    rank = os.environ.get("RANK", "0")
+    prefix = f"[process {rank}] " if rank != "0" else ""
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(prefix + text, file=sys.stderr)
+
+
+def _print_anything() -> None:
+    """Let terminals that know few characters show the others as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) == "strict":
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _reader_has_gone(error: Exception) -> bool:
+    """Whether an error is that stdout has no reader any more, as after ``align ... | head``.
+
+    Where printing failed for whatever reason, nothing more is printed: Python would try again as it ends.
+    """
+    if not isinstance(error, OSError):
+        return False
+    try:
+        descriptor = sys.stdout.fileno()
+        sys.stdout.flush()
+        broken = isinstance(error, BrokenPipeError) and _has_no_reader(descriptor)
+    except OSError:
+        broken = isinstance(error, BrokenPipeError)
+    if broken or error.errno in _FULL:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return broken
+
+
+def _has_no_reader(descriptor: int) -> bool:
+    import select
+
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

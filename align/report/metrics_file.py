@@ -26,13 +26,25 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
             object with a ``step`` (the message gives its number).
     """
     path = _existing_file(Path(run_dir))
-    *lines, last = path.read_bytes().split(b"\n")
-    if not _is_torn(last):
-        lines.append(last)
-    rows = [_row(line, number, path) for number, line in enumerate(lines, start=1) if line.strip()]
+    rows = logged_rows(path.parent)
     if not rows:
         raise ValueError(f"{path} holds no metrics: the run logged nothing yet")
     return rows
+
+
+def logged_rows(run_dir: Path) -> list[dict[str, Any]]:
+    """Return as :func:`read_metrics`, but nothing where nothing was logged yet.
+
+    Raises:
+        ValueError: a line is no JSON object with a ``step``.
+    """
+    path = run_dir / METRICS_FILE
+    if not path.is_file():
+        return []
+    *lines, last = path.read_bytes().split(b"\n")
+    if not _is_torn(last):
+        lines.append(last)
+    return [_row(line, number, path) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def _existing_file(run_dir: Path) -> Path:

@@ -16,9 +16,8 @@ from align.recipe.paths import input_files
 from align.recipe.resolve import digest, resolved_yaml
 from align.recipe.schema import Recipe
 from align.report.console import is_main
+from align.report.run_record import RECIPE_FILE, SUMMARY_FILE
 
-RECIPE_FILE = "recipe.yaml"
-SUMMARY_FILE = "summary.json"
 MODEL_FOLDER = "model"
 INPUTS_FILE = "inputs.json"
 LOCK_FILE = ".lock"

@@ -247,7 +247,7 @@ def _prepared(rows: Any, tokenizer: Any, args: TrainingArguments, name: str, set
     with args.main_process_first(desc=f"preparing {name}"):
         prepared = prepare_pairs(rows, tokenizer, name=name, **settings)
         if args.process_index == 0:
-            copy_skipped(prepared.skipped_file, Path(args.output_dir) / f"skipped-{_file_name(name)}.jsonl")
+            copy_skipped(prepared.skipped_file, Path(args.output_dir or ".") / f"skipped-{_file_name(name)}.jsonl")
     say(f"{name}: {describe(prepared.report)}")
     return prepared.dataset
 

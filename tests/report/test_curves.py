@@ -5,39 +5,10 @@ import sys
 import pytest
 from matplotlib.figure import Figure
 
-from align.report.curves import change_in_words, draw_comparison, draw_curves
+from align.report.curves import draw_comparison, draw_curves
+from tests.report.conftest import evaluation, summary, training
 
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-def training(step, **more):
-    return {
-        "step": step,
-        "epoch": step / 100,
-        "loss": 0.7 - step / 1000,
-        "logps/chosen": -60.0 - step / 100,
-        "logps/rejected": -62.0 - step / 10,
-        "rewards/chosen": -step / 1000,
-        "rewards/rejected": -step / 100,
-        "rewards/margins": 9 * step / 1000,
-        "rewards/accuracies": 0.6,
-        "tokens_per_second": 2000.0,
-        "padding_fraction": 0.1,
-        "grad_norm": 2.0,
-        "learning_rate": 1e-5,
-    } | more
-
-
-def evaluation(step, chosen, rejected):
-    return {
-        "step": step,
-        "eval_loss": 0.65,
-        "eval_accuracy": 0.7,
-        "eval_accuracy_low": 0.62,
-        "eval_accuracy_high": 0.77,
-        "eval_logps/chosen": chosen,
-        "eval_logps/rejected": rejected,
-    }
 
 
 @pytest.fixture
@@ -72,17 +43,6 @@ def lines(axes):
     return {line.get_label(): line for line in axes.get_lines()}
 
 
-def summary(count=40):
-    interval = {"value": 0.1, "low": 0.05, "high": 0.15}
-    return {
-        "confidence": 0.9,
-        "reward": {"base": interval, "aligned": interval, "difference": interval},
-        "win_rate": {**interval, "ties": 0.0},
-        "kl": {**interval, "per_token": 0.01},
-        "scores": {"base": [row / count for row in range(count)], "aligned": [0.5] * count},
-    }
-
-
 def test_a_whole_run_makes_both_files(run, drawn):
     folder = run(*(training(step) for step in (10, 20, 30)), evaluation(10, -60, -62), evaluation(30, -63.14, -82.4))
     png, svg = draw_curves(folder)
@@ -106,30 +66,6 @@ def test_chosen_and_rejected_are_two_lines_that_start_at_zero(run, drawn):
     assert found["chosen"].get_ydata().tolist() == pytest.approx([0, -1, -3])
     assert found["rejected"].get_ydata().tolist() == pytest.approx([0, -10, -30])
     assert found["chosen"].get_color() != found["rejected"].get_color()
-
-
-@pytest.mark.parametrize(
-    ("chosen", "rejected", "words"),
-    [
-        ([-50, -53.14], [-50, -70.36], "training: chosen -3.1 nats, rejected -20.4 (both fell)"),
-        ([-50, -48], [-50, -60], "training: chosen +2.0 nats, rejected -10.0 (chosen rose, rejected fell)"),
-        ([-50, -48], [-50, -49], "training: chosen +2.0 nats, rejected +1.0 (both rose)"),
-        ([-50, -50.01], [-50, -60], "training: chosen +0.0 nats, rejected -10.0"),
-        ([-50, float("nan")], [-50, -60], "training: chosen +0.0 nats, rejected -10.0"),
-        ([-50, -51], [], "training: chosen -1.0 nats"),
-        ([], [], ""),
-    ],
-)
-def test_change_in_words(chosen, rejected, words):
-    rows = [{"step": step, "logps/chosen": value} for step, value in enumerate(chosen)]
-    rows += [{"step": 10 + step, "logps/rejected": value} for step, value in enumerate(rejected)]
-    assert change_in_words(rows) == words
-
-
-def test_held_out_change_speaks_first_once_there_are_two_evaluations():
-    rows = [training(0), training(100), evaluation(0, -60, -60)]
-    assert change_in_words(rows).startswith("training: chosen -1.0")
-    assert change_in_words([*rows, evaluation(100, -55, -61)]).startswith("held out: chosen +5.0")
 
 
 def test_a_step_logged_again_replaces_the_first(run, drawn):
@@ -197,9 +133,10 @@ def test_no_global_figure_is_left_behind(run):
 
 
 def test_comparison_figure(tmp_path, drawn):
-    path = draw_comparison(summary(), tmp_path)
-    assert path == tmp_path / "reward.png"
-    assert path.read_bytes().startswith(PNG)
+    png, svg = draw_comparison(summary(), tmp_path)
+    assert (png, svg) == (tmp_path / "reward.png", tmp_path / "reward.svg")
+    assert png.read_bytes().startswith(PNG)
+    assert "<svg" in svg.read_text()[:1000]
     upper, lower = drawn[0].axes
     assert [sum(bar.get_height() for bar in axes.patches[:-1]) for axes in (upper, lower)] == [40, 40]
     assert upper.get_title(loc="left") == "base: mean +0.10 [+0.05, +0.15]"
@@ -209,7 +146,7 @@ def test_comparison_figure(tmp_path, drawn):
 
 def test_comparison_where_all_scores_are_alike(tmp_path):
     alike = summary() | {"scores": {"base": [0.5], "aligned": [0.5]}}
-    assert draw_comparison(alike, tmp_path / "new").exists()
+    assert all(path.exists() for path in draw_comparison(alike, tmp_path / "new"))
 
 
 def test_comparison_needs_scores(tmp_path):

@@ -374,3 +374,15 @@ def test_adapters_are_not_put_on_adapters(model, tokenizer, tmp_path):
 def test_an_objective_may_be_a_name(model, tokenizer, tmp_path):
     trainer = PairTrainer(model, arguments(tmp_path), objective="dpo", processing_class=tokenizer)
     assert trainer.objective == DPO()
+
+
+def test_bad_rows_from_python(model, tokenizer, tmp_path):
+    same = pair_rows(1)[0]
+    bad = datasets.Dataset.from_list([*pair_rows(6), {**same, "rejected": same["chosen"]}])
+    with pytest.raises(ValueError, match="train_dataset row 7: .*on_bad_row: skip"):
+        PairTrainer(model, arguments(tmp_path), train_dataset=bad, processing_class=tokenizer)
+    settings = {"processing_class": tokenizer, "on_bad_row": "skip"}
+    trainer = PairTrainer(model, arguments(tmp_path), train_dataset=bad, eval_dataset={"a/b": bad}, **settings)
+    assert len(trainer.train_dataset) == 6
+    names = sorted(path.name for path in tmp_path.glob("skipped-*.jsonl"))
+    assert names == ["skipped-eval_dataset-a-b.jsonl", "skipped-train_dataset.jsonl"]

@@ -191,7 +191,7 @@ output: {{dir: {tmp_path / "synth"}}}
         generation["reward"]["aligned"]["value"] - generation["reward"]["base"]["value"]
     )
     assert {"win_rate", "kl", "distinct_2", "repetition", "length_tokens", "ended"} <= generation.keys()
-    assert (run / "reward.png").is_file()
+    assert (run / "reward.png", "reward.svg", "samples.jsonl").is_file()
     assert (run / "samples.md").is_file()
     assert (run / "model" / "adapter_model.safetensors").is_file()
     adapter = json.loads((run / "model" / "adapter_config.json").read_text())
@@ -258,3 +258,18 @@ def test_what_generation_needs_is_looked_for_before_training(tmp_path, model_dir
     with pytest.raises(ValueError, match="no scorer 'absent'"):
         run_recipe(load_recipe(path, ["evaluation.generation={scorer: absent}"]))
     assert not (tmp_path / "run").exists()
+
+
+def test_bad_rows_are_skipped_beside_the_run(recipe_file, tmp_path, pairs_file):
+    bad = '{"prompt": "Hi", "chosen": "a", "rejected": "a"}\n'
+    pairs_file.write_text(bad + pairs_file.read_text() + "{broken\n")
+    with pytest.raises(ValueError, match=r"pairs\.jsonl:1: chosen and rejected are the same.*on_bad_row: skip"):
+        run_recipe(load_recipe(recipe_file))
+    summary = run_recipe(load_recipe(recipe_file, ["data.on_bad_row=skip"]))
+    assert "2 bad rows skipped (1 same, 1 not_json)" in summary["preparation"]["train"]
+    skipped = [json.loads(line) for line in (tmp_path / "run" / "skipped-training.jsonl").read_text().splitlines()]
+    assert [(row["where"], row["kind"]) for row in skipped] == [
+        ("pairs.jsonl:1", "same"),
+        ("pairs.jsonl:26", "not_json"),
+    ]
+    assert skipped[0]["row"] == json.loads(bad)
