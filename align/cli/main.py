@@ -13,7 +13,7 @@ from align import __version__
 COMMANDS = {
     "train": "train a model by a recipe",
     "validate": "check a recipe without training",
-    "recipes": "list, show or copy the recipes that come with align",
+    "recipes": "list, show or copy recipes, or bring one over from TRL, alignment-handbook or Axolotl",
     "data": "make preference pairs with a model",
     "plot": "draw the curves of a run",
     "env": "print what a report of a fault needs to say about the machine",

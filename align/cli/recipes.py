@@ -1,11 +1,15 @@
-"""``align recipes ls | show NAME | cp NAME [TO]``."""
+"""``align recipes ls | show NAME | cp NAME [TO] | convert FILE``."""
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
 
 import align
 from align.objectives.registry import did_you_mean
+
+PROJECTS = ("trl", "alignment-handbook", "axolotl")
+"""Other projects whose recipes ``convert`` reads."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,18 +21,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     copy = actions.add_parser("cp", help="copy a recipe, to change it")
     copy.add_argument("name", metavar="NAME")
     copy.add_argument("to", metavar="TO", nargs="?", default=".", help="a folder or a file; the folder you are in")
+    convert = actions.add_parser(
+        "convert",
+        help="bring a recipe of TRL, alignment-handbook or Axolotl over",
+        description="Print a recipe of another project as one of align's. What would be trained differently is marked "
+        "DECIDE, in the recipe and on stderr.",
+    )
+    convert.add_argument("file", metavar="FILE", help="a YAML file of another project")
+    convert.add_argument(
+        "--from", dest="project", choices=PROJECTS, help="its project; found out by its keys if absent"
+    )
+    convert.add_argument("--to", metavar="RECIPE.yaml", type=Path, help="write it there; never overwritten")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List, show or copy."""
+    """List, show, copy or convert."""
     if arguments.action == "ls":
         for name, path in shipped().items():
             print(f"{name:24} {first_line(path)}")
     elif arguments.action == "show":
         print(find_shipped(arguments.name).read_text(encoding="utf-8"), end="")
-    else:
+    elif arguments.action == "cp":
         print(copy_recipe(arguments.name, Path(arguments.to)))
+    else:
+        convert_recipe(arguments.file, arguments.project, arguments.to)
     return 0
+
+
+def convert_recipe(file: str, project: str | None, to: Path | None) -> None:
+    """Print another project's recipe as one of ours, or write it; say on stderr what needs a decision.
+
+    Raises:
+        ValueError: if there is a file at ``to`` already, or the recipe cannot be brought over.
+    """
+    if to is not None and to.exists():
+        raise ValueError(f"{to} exists; choose another name")
+    from align.recipe.foreign.bring_over import bring_over
+
+    brought = bring_over(file, project)
+    if to is None:
+        print(brought.text, end="")
+    else:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(brought.text, encoding="utf-8")
+    where = "" if to is None else f", written to {to}"
+    title, left = brought.dialect.title, brought.left
+    print(f"a recipe of {title}{where}; keys left out that change nothing: {left}", file=sys.stderr)
+    if brought.decisions:
+        print(f"to decide, each a comment DECIDE of the recipe: {len(brought.decisions)}", file=sys.stderr)
+    for decision in brought.decisions:
+        print(f"  {decision}", file=sys.stderr)
 
 
 def shipped() -> dict[str, Path]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from align.objectives.registry import did_you_mean
 from align.recipe.errors import MissingSettingError, Origin, RecipeError
+from align.recipe.foreign.dialects import renamed_hint
 from align.recipe.yaml_tree import Node, join, plain
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
@@ -83,7 +84,8 @@ def _fields_of(
     known = {field.name: field for field in declared if field.init}
     for name, child in given.items():
         if name not in known:
-            message = f"{owner or repr(key)} has no setting {name!r}" + did_you_mean(name, list(known))
+            hint = renamed_hint(name, join(key, name)) or did_you_mean(name, list(known))
+            message = f"{owner or repr(key)} has no setting {name!r}{hint}"
             raise RecipeError(message, key=join(key, name), origin=child.origin)
     settings = {}
     for name, field in known.items():

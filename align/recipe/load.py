@@ -7,6 +7,7 @@ from typing import Any
 from align.objectives.registry import did_you_mean
 from align.recipe.convert import build
 from align.recipe.errors import RecipeError
+from align.recipe.foreign.dialects import refuse_foreign, renamed_hint
 from align.recipe.objective import build_objective
 from align.recipe.paths import anchored
 from align.recipe.schema import DataSettings, EvaluationSettings, ModelSettings, OutputSettings, Recipe
@@ -36,8 +37,10 @@ def build_recipe(tree: RecipeTree) -> Recipe:
     """Check a tree and make its recipe; paths that exist become absolute.
 
     Raises:
-        RecipeError: for an unknown section or setting, a missing one, a wrong type, or a value out of range.
+        RecipeError: for a recipe of another project, an unknown section or setting, a missing one, a wrong type, or a
+            value out of range.
     """
+    refuse_foreign(tree.root)
     _check_sections(tree.root)
     model: ModelSettings = _section(tree.root, "model", ModelSettings)
     data: DataSettings = _section(tree.root, "data", DataSettings)
@@ -58,7 +61,8 @@ def _check_sections(root: Node) -> None:
     assert isinstance(root.value, dict)
     for name, node in root.value.items():
         if name not in SECTIONS:
-            message = f"a recipe has no section {name!r}" + did_you_mean(name, list(SECTIONS))
+            hint = renamed_hint(name, name) or did_you_mean(name, list(SECTIONS))
+            message = f"a recipe has no section {name!r}{hint}"
             raise RecipeError(message, key=name, origin=node.origin)
 
 

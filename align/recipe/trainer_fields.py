@@ -10,6 +10,7 @@ from typing import Any, Literal, get_type_hints
 from align.objectives.registry import did_you_mean
 from align.recipe.convert import convert
 from align.recipe.errors import RecipeError
+from align.recipe.foreign.dialects import renamed_hint
 from align.recipe.yaml_tree import Node, join
 
 KEY = "trainer"
@@ -93,6 +94,6 @@ def convert_field(name: str, node: Node) -> Any:
         raise RecipeError(f"not set here: {OWNED[name]}", key=key, origin=node.origin)
     if name not in known_fields():
         near = did_you_mean(name, list(known_fields()))
-        hint = "" if near.startswith("; known") else near
+        hint = renamed_hint(name, key) or ("" if near.startswith("; known") else near)
         raise RecipeError(f"transformers.TrainingArguments has no field {name!r}{hint}", key=key, origin=node.origin)
     return convert(node, _annotations()[name], key)

@@ -36,13 +36,18 @@ def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> RecipeTree:
     Raises:
         RecipeError: if the file cannot be read or is no YAML mapping, or an override is not ``section.key=value``.
     """
-    root = _spelled_out(_read_file(path))
+    root = spelled_out(read_file(path))
     for override in overrides:
-        root = _spelled_out(apply_override(root, override))
+        root = spelled_out(apply_override(root, override))
     return RecipeTree(root)
 
 
-def _read_file(path: str | Path) -> Node:
+def read_file(path: str | Path) -> Node:
+    """Return the outermost mapping of a YAML file; its origin is the file as a whole.
+
+    Raises:
+        RecipeError: if the file cannot be read or is no YAML mapping.
+    """
     name = str(path)
     root = read_yaml(_text(path), lambda line: Origin(name, line))
     if root is None:
@@ -75,7 +80,8 @@ def _child(node: Node, part: str) -> Node | None:
     return None
 
 
-def _spelled_out(root: Node) -> Node:
+def spelled_out(root: Node) -> Node:
+    """Return the tree with short forms of sources and of the objective made long."""
     if not isinstance(root.value, dict):
         return root
     sections = dict(root.value)

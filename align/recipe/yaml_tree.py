@@ -73,7 +73,8 @@ def read_yaml(text: str, origin_at: Callable[[int], Origin], key: str = "") -> N
         key: dotted path of the whole document, for messages.
 
     Raises:
-        RecipeError: for a syntax error, a key given twice, a tag, or an anchor that contains itself.
+        RecipeError: for a syntax error, a key given twice, a tag, an anchor that contains itself, or values that stand
+            too deep in one another.
     """
     try:
         root = yaml.compose(text, Loader=_Loader)
@@ -84,6 +85,8 @@ def read_yaml(text: str, origin_at: Callable[[int], Origin], key: str = "") -> N
         line = text.count("\n", 0, int(error.position)) + 1
         reason = f"the character {chr(int(error.character))!r} is not allowed"
         raise RecipeError(f"not valid YAML: {reason}", key=key, origin=origin_at(line)) from error
+    except RecursionError as error:
+        raise RecipeError("lists or mappings stand too deep in one another", key=key, origin=origin_at(1)) from error
     return None if root is None else _Reader(origin_at).read(root, key, origin_at(_line(root.start_mark)))
 
 

@@ -108,3 +108,60 @@ def test_ls_show_and_cp(tmp_path, capsys, monkeypatch):
 def test_a_recipe_may_be_named_without_its_file(capsys):
     assert main(["recipes", "show", "quickstrat"]) == 2
     assert "did you mean 'quickstart'?" in capsys.readouterr().err
+
+
+THEIRS = (
+    "base_model: org/tiny\nrl: dpo\ndatasets: [{path: a.jsonl}]\nlearning_rate: 1.0e-4\nload_in_4bit: true\ntypo: 1\n"
+)
+
+
+def test_convert_prints_a_recipe_that_loads(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("theirs.yaml").write_text(THEIRS)
+    assert main(["recipes", "convert", "theirs.yaml"]) == 0
+    printed = capsys.readouterr()
+    Path("ours.yaml").write_text(printed.out)
+    assert load_recipe("ours.yaml").trainer["learning_rate"] == 1e-4
+    said = printed.err.splitlines()
+    assert said[0].startswith("a recipe of Axolotl; keys left out that change nothing: ")
+    assert said[1] == "to decide, each a comment DECIDE of the recipe: 2"
+    assert [line.split(":")[0] for line in said[2:]] == ["  load_in_4bit (line 5)", "  typo (line 6)"]
+
+
+def test_convert_writes_and_never_overwrites(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("theirs.yaml").write_text(THEIRS)
+    words = ["recipes", "convert", "theirs.yaml", "--from", "axolotl", "--to", "new/ours.yaml"]
+    assert main(words) == 0
+    written = Path("new/ours.yaml").read_text()
+    assert "written to new/ours.yaml" in capsys.readouterr().err
+    assert load_recipe("new/ours.yaml").data.max_length == 512  # Axolotl's default
+    Path("new/ours.yaml").write_text("mine\n")
+    assert main(words) == 2
+    assert "new/ours.yaml exists; choose another name" in capsys.readouterr().err
+    assert Path("new/ours.yaml").read_text() == "mine\n"
+    assert written.startswith("# Brought over from theirs.yaml, a recipe of Axolotl")
+
+
+def test_what_has_no_counterpart_exits_with_2(tmp_path, capsys):
+    file = tmp_path / "theirs.yaml"
+    file.write_text(THEIRS.replace("rl: dpo", "rl: kto"))
+    assert main(["recipes", "convert", str(file), "--to", str(tmp_path / "ours.yaml")]) == 2
+    assert f"error: {file}:2: rl: 'kto' has no counterpart here" in capsys.readouterr().err
+    assert not (tmp_path / "ours.yaml").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "validate"])
+def test_train_and_validate_name_the_command_that_converts(tmp_path, capsys, command):
+    file = tmp_path / "theirs.yaml"
+    file.write_text(THEIRS)
+    assert main([command, str(file)]) == 2
+    said = capsys.readouterr().err
+    assert f"this is a recipe of Axolotl, not of align. To bring it over:\n  align recipes convert {file} --to" in said
+
+
+def test_projects_are_those_that_there_are():
+    from align.cli.recipes import PROJECTS
+    from align.recipe.foreign.dialects import DIALECTS
+
+    assert set(PROJECTS) == DIALECTS.keys()

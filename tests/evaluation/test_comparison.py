@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from align.evaluation.comparison import Samples, compare_samples, samples_markdown, side_by_side
+from align.evaluation.comparison import Samples, compare_samples, samples_jsonl, samples_markdown, side_by_side
 from align.recipe.schema import EvaluationSettings
 
 SETTINGS = EvaluationSettings(resamples=500)
@@ -153,6 +153,17 @@ def test_markdown_is_escaped():
     assert last.replace("\\|", "").count("|") == 4
     assert "&lt;script&gt;" in last
     assert r"\*x\* \[y\](z) \# end" in last
+
+
+def test_every_row_as_json(base, aligned):
+    rows = [json.loads(line) for line in samples_jsonl(base, aligned).splitlines()]
+    assert [row["prompt"] for row in rows] == ["p", "p", "q", "q"]
+    assert rows[3] == {
+        **{"prompt": "q", "base": "a b", "base_score": 0.2, "base_tokens": 10, "base_ended": False},
+        **{"aligned": "e f", "aligned_score": 0.0, "aligned_tokens": 60, "aligned_ended": True},
+    }
+    with pytest.raises(ValueError, match="two prompts"):
+        samples_jsonl(base, replace(aligned, prompts=["p", "p", "q", "r"]))
 
 
 def test_refuses_a_table_too_small():

@@ -191,7 +191,7 @@ output: {{dir: {tmp_path / "synth"}}}
         generation["reward"]["aligned"]["value"] - generation["reward"]["base"]["value"]
     )
     assert {"win_rate", "kl", "distinct_2", "repetition", "length_tokens", "ended"} <= generation.keys()
-    assert (run / "reward.png", "reward.svg", "samples.jsonl").is_file()
+    assert all((run / name).is_file() for name in ("reward.png", "reward.svg", "samples.jsonl"))
     assert (run / "samples.md").is_file()
     assert (run / "model" / "adapter_model.safetensors").is_file()
     adapter = json.loads((run / "model" / "adapter_config.json").read_text())

@@ -1,0 +1,1 @@
+"""Recipes of other projects: what each of their keys is called here, or why it has no counterpart."""

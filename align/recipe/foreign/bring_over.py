@@ -1,0 +1,217 @@
+"""A recipe of another project, as one of ours: every key of it is in the recipe, decided about, or left out aloud."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.objectives.registry import did_you_mean
+from align.recipe.errors import Origin, RecipeError
+from align.recipe.foreign.answers import Answer, truth
+from align.recipe.foreign.axolotl_parts import axolotl_parts
+from align.recipe.foreign.dialects import DIALECTS, OTHER_METHODS, Dialect, detect
+from align.recipe.foreign.draft import Decision, Draft
+from align.recipe.foreign.given import Given
+from align.recipe.foreign.mixtures import handbook_sources
+from align.recipe.foreign.parts import evaluates, objective, trl_adapters, trl_sources
+from align.recipe.load import build_recipe
+from align.recipe.tree import RecipeTree, read_file, spelled_out
+from align.recipe.yaml_tree import Node, plain, read_yaml
+
+PLACEHOLDERS = {"model.path": "CHOOSE-A-MODEL", "data.train": [{"path": "CHOOSE-A-FILE.jsonl"}]}
+"""What stands where a file names no model or no data."""
+SECRET = {"token", "key", "password", "secret"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BroughtOver:
+    """A recipe of another project in our words.
+
+    Attributes:
+        dialect: the project.
+        text: our recipe, YAML with comments; it loads.
+        decisions: what is trained differently unless its reader decides; each is a comment of the recipe too.
+        left: how many of their keys were left out without changing what is trained.
+    """
+
+    dialect: Dialect
+    text: str
+    decisions: list[Decision]
+    left: int
+
+
+def bring_over(path: str | Path, dialect_name: str | None = None) -> BroughtOver:
+    """Convert a recipe file of another project.
+
+    Args:
+        path: the file.
+        dialect_name: a name of :data:`~align.recipe.foreign.dialects.DIALECTS`; found out where None.
+
+    Raises:
+        RecipeError: if it cannot be read, is of no known project, or its loss has no counterpart.
+    """
+    root = read_file(path)
+    dialect = DIALECTS[dialect_name] if dialect_name is not None else _detected(root)
+    given, draft = Given(root), Draft()
+    _refuse_other_methods(given, dialect)
+    _parts(given, draft, dialect)
+    for key in given.rest():
+        _single(given, draft, dialect, key)
+    _fill(draft, dialect)
+    head = _head(path, dialect, given)
+    _account(given, draft, draft.render(head))
+    _check(given, draft, head)
+    text = draft.render(head)
+    return BroughtOver(dialect=dialect, text=text, decisions=draft.decisions, left=len(draft.left))
+
+
+def _detected(root: Node) -> Dialect:
+    dialect = detect(root)
+    if dialect is None:
+        names = ", ".join(DIALECTS)
+        raise RecipeError(f"no recipe of a project that is known; say which with --from ({names})", origin=root.origin)
+    return dialect
+
+
+def _head(path: str | Path, dialect: Dialect, given: Given) -> list[str]:
+    silent = dialect.has_trainer_fields and "loss_type" not in given.nodes
+    unsaid = ["Nothing in it says which trainer it is for; it was read as a recipe for DPO."] if silent else []
+    return [
+        f"Brought over from {Path(path).name}, a recipe of {dialect.title}, by: align recipes convert",
+        "A comment behind a value is the key it had there, or says that it was a default there.",
+        *unsaid,
+    ]
+
+
+def _refuse_other_methods(given: Given, dialect: Dialect) -> None:
+    for key in given.nodes:
+        if key in OTHER_METHODS and dialect.has_trainer_fields:
+            raise given.refuse(
+                key, f"belongs to {OTHER_METHODS[key]}, which has no counterpart here: align trains on pairs"
+            )
+
+
+def _parts(given: Given, draft: Draft, dialect: Dialect) -> None:
+    if dialect.name == "axolotl":
+        axolotl_parts(given, draft)
+        return
+    _model_settings(given, draft)
+    objective(given, draft, names="loss_type", weights="loss_weights", beta=given.take("beta"), beta_key="beta")
+    trl_adapters(given, draft)
+    (handbook_sources if dialect.name == "alignment-handbook" else trl_sources)(given, draft)
+    _evaluation(given, draft)
+
+
+def _model_settings(given: Given, draft: Draft) -> None:
+    names = {"revision": "model.revision", "dtype": "model.dtype", "torch_dtype": "model.dtype"}
+    names |= {name: f"model.{name}" for name in ("attn_implementation", "trust_remote_code")}
+    for name, value in (given.take("model_init_kwargs") or {}).items():
+        if name in names:
+            draft.set(names[name], truth(value), f"model_init_kwargs: {name}")
+        elif value is not None:
+            draft.decide(f"model_init_kwargs: {name}", given.line("model_init_kwargs"), f"{value!r} has no counterpart")
+
+
+def _evaluation(given: Given, draft: Draft) -> None:
+    if evaluates(given) and not {"data.eval", "data.eval_fraction"} & draft.settings.keys():
+        for key in ("eval_strategy", "evaluation_strategy", "eval_on_start"):
+            given.take(key)
+        draft.decide(
+            "eval_strategy",
+            given.line("eval_strategy"),
+            "the file holds nothing out; give data.eval_fraction and trainer.eval_strategy",
+        )
+
+
+def _single(given: Given, draft: Draft, dialect: Dialect, key: str) -> None:
+    answer = dialect.answer(key)
+    value = given.take(key)
+    if answer is None:
+        near = did_you_mean(key, list(dialect.table))
+        hint = "" if near.startswith("; known") else near
+        draft.decide(key, given.line(key), f"not a key of {dialect.title} that is known here{hint}")
+    elif value is None and not (answer.null and key in given.nodes):
+        draft.leave(key, "null there, so nothing was asked for")
+    elif answer.to and not answer.grouped and not _asks_for_nothing(answer, value):
+        _rename(given, draft, key, answer, value)
+    elif answer.trains and not _asks_for_nothing(answer, value):
+        draft.decide(key, given.line(key), f"{_shown(key, value)}: {answer.says}")
+    else:
+        draft.leave(key, answer.says or "nothing was asked for")
+
+
+def _asks_for_nothing(answer: Answer, value: Any) -> bool:
+    alike = (h for h in answer.harmless if type(value) is type(h) or (_number(value) and _number(h)))
+    return any(value == harmless for harmless in alike)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _rename(given: Given, draft: Draft, key: str, answer: Answer, value: Any) -> None:
+    value = plain(given.nodes[key]) if key.endswith("strategy") else value  # 'no' is a choice there
+    try:
+        ours = value if answer.value is None else answer.value(value)
+    except ValueError as error:
+        draft.decide(key, given.line(key), f"{_shown(key, value)}: {error}")
+        return
+    if answer.to in draft.settings:
+        draft.leave(key, f"{answer.to} is set by {draft.settings[answer.to].source}")
+        return
+    note = answer.says if ours != value or answer.null else ""
+    draft.set(answer.to, ours, key, note)
+
+
+def _shown(key: str, value: Any) -> str:
+    if SECRET & set(re.split(r"\W|_", key.lower())) and isinstance(value, str):
+        return "set"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _account(given: Given, draft: Draft, text: str) -> None:
+    """Name what was read together with other keys and has left no trace of its own."""
+    for key in given.nodes:
+        if re.search(rf"\b{re.escape(key)}\b", text) is None:
+            draft.leave(key, "read together with other keys, as above")
+
+
+def _fill(draft: Draft, dialect: Dialect) -> None:
+    """Write out what the project takes where the file is silent, and what a recipe cannot do without."""
+    if draft.settings.get("trainer.fp16") and draft.settings["trainer.fp16"].value:
+        draft.settings.setdefault("trainer.bf16", type(draft.settings["trainer.fp16"])(value=False, source="fp16"))
+    for key, value in dialect.defaults.items():
+        taken = key in draft.settings or (key == "trainer.save_steps" and "trainer.save_strategy" in draft.settings)
+        if not taken:
+            draft.set(key, value, f"{dialect.defaults_of}'s default")
+    for key, value in PLACEHOLDERS.items():
+        if key not in draft.settings:
+            draft.set(key, value, "")
+            draft.decide(key, None, "not in the file; give yours")
+    order = [*PLACEHOLDERS, *(key for key in draft.settings if key not in PLACEHOLDERS)]
+    draft.settings = {key: draft.settings[key] for key in order}
+
+
+def _check(given: Given, draft: Draft, head: list[str]) -> None:
+    """Load what was made; a setting that our loader refuses becomes a decision, until it loads."""
+    for _ in range(len(draft.settings)):
+        try:
+            build_recipe(_tree(draft.render(head)))
+            return
+        except RecipeError as error:
+            dropped = draft.drop(error.key)
+            if dropped is None or error.key in PLACEHOLDERS:
+                raise RecipeError(
+                    f"cannot be brought over: {error.key}: {error.message}", origin=Origin(given.file or None)
+                ) from error
+            source = dropped.source.partition(":")[0]
+            draft.decide(
+                source or error.key, given.line(source), f"{_shown(error.key, dropped.value)}: {error.message}"
+            )
+
+
+def _tree(text: str) -> RecipeTree:
+    root = read_yaml(text, lambda line: Origin("converted", line))
+    assert root is not None
+    return RecipeTree(spelled_out(root))
