@@ -76,15 +76,15 @@ def _git(root: Path, *words: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Return the CPU, what of bfloat16 it is fast at, and memory in GiB with a container's limit."""
+    """Return the CPU, what of bfloat16 it is fast at, and the memory that a container leaves of it."""
     import torch
 
+    from align.models.machine import free_memory
     from align.models.precision import fast_bfloat16
 
     capabilities = torch.cpu.get_capabilities()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = _fields(Path("/proc/meminfo"))
-    limit = container_limit()
+    memory = free_memory(torch.device("cpu"))
     return {
         "cpu": _fields(Path("/proc/cpuinfo")).get("model name") or platform.processor() or platform.machine(),
         "cores": f"{os.cpu_count()}, usable {usable}",
@@ -92,22 +92,9 @@ def machine() -> dict[str, Any]:
         "amx": bool(capabilities.get("amx_bf16") or capabilities.get("amx_tile")),
         "avx512_bf16": bool(capabilities.get("avx512_bf16")),
         "fast bfloat16": fast_bfloat16(torch.device("cpu")),
-        "memory, total": _gib(memory.get("MemTotal")),
-        "memory, available": _gib(memory.get("MemAvailable")),
-        "memory, container limit": "none" if limit is None else f"{limit / GIB:.1f} GiB",
+        "memory, total": f"{memory.total / GIB:.1f} GiB",
+        "memory, available": f"{memory.available / GIB:.1f} GiB ({memory.source})",
     }
-
-
-def container_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return the bytes of memory that the control group allows, or None where it sets no limit."""
-    for file in (root / "memory.max", root / "memory" / "memory.limit_in_bytes"):
-        try:
-            said = file.read_text().strip()
-        except OSError:
-            continue
-        if said.isdecimal() and int(said) < 2**60:  # version 1 says "no limit" as the largest number of pages
-            return int(said)
-    return None
 
 
 def gpus() -> dict[str, Any]:
@@ -191,7 +178,3 @@ def _fields(file: Path) -> dict[str, str]:
         return {}
     pairs = [line.partition(":") for line in reversed(text.splitlines())]
     return {name.strip(): value.strip() for name, colon, value in pairs if colon}
-
-
-def _gib(said: str | None) -> str:
-    return "unknown" if said is None else f"{int(said.split()[0]) * 1024 / GIB:.1f} GiB"

@@ -1,56 +1,113 @@
-"""A recipe checked against what it names, before anything heavy is loaded."""
+"""A recipe checked against what it names, before anything heavy is loaded; every mistake is told at once."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from align.data.bad_rows import BadRows, OnBadRow
 from align.data.formats import to_row
+from align.data.rows import RowError
 from align.data.sources import count_rows, read_rows
 from align.models.locate import locate
 from align.objectives.registry import OBJECTIVES
 from align.recipe.schema import GenerationSettings, Recipe, SourceSettings, SynthSettings
 from align.sampling.prompts import load_prompts
 from align.sampling.scorers import load_scorer
+from align.trainers.combinations import mistakes
 
 
 def check(recipe: Recipe) -> list[str]:
     """Return a line for each part that was found in order.
 
+    Nothing is tokenised and no model is built; the first row of every source is read.
+
     Raises:
-        ValueError: at the first that is not.
+        ValueError: naming everything that is not in order.
     """
-    located = locate(recipe.model.path)
-    if Path(located.path).is_dir() and not (located.gguf_file or list(Path(located.path).glob("*config.json"))):
-        raise ValueError(f"model.path {located.path} holds no model: there is no config.json in it")
-    needs = "a reference" if recipe.objective.needs_reference else "no reference"
-    lines = [
-        f"model: {located.gguf_file or located.path}",
-        f"objective: {OBJECTIVES.name_of(recipe.objective)}, needs {needs}",
-        f"reference: {_reference(recipe)}",
+    data = [("train", source) for source in recipe.data.train] + [("eval", source) for source in recipe.data.eval]
+    parts: list[Callable[[], list[str]]] = [
+        partial(_model, recipe),
+        partial(_objective, recipe),
+        *(partial(_source, part, source, recipe.data.on_bad_row) for part, source in data),
+        partial(_generation, recipe),
     ]
-    sources = [("train", source) for source in recipe.data.train] + [("eval", source) for source in recipe.data.eval]
-    return lines + [f"data.{part}: {_source(source)}" for part, source in sources] + _generation(recipe)
+    return together(parts, mistakes(recipe))
 
 
-def _reference(recipe: Recipe) -> str:
+def together(parts: Sequence[Callable[[], list[str]]], problems: Sequence[str] = ()) -> list[str]:
+    """Return the lines of all parts.
+
+    Args:
+        parts: each returns its lines or raises a ValueError.
+        problems: what is known to be wrong already.
+
+    Raises:
+        ValueError: the one that a part raised, or one that lists all of them.
+    """
+    lines: list[str] = []
+    errors = [ValueError(problem) for problem in problems]
+    for part in parts:
+        try:
+            lines += part()
+        except ValueError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        told = dict.fromkeys(str(error) for error in errors)
+        raise ValueError(f"{len(told)} things cannot work:" + "".join(f"\n  - {text}" for text in told))
+    return lines
+
+
+def reference_kind(recipe: Recipe) -> str:
+    """Return the reference that training will use: ``none``, ``base``, ``adapter_off``, or a model's path.
+
+    Raises:
+        ValueError: for a combination that cannot work.
+    """
     kind, lora = recipe.model.reference, recipe.model.lora is not None
     if not recipe.objective.needs_reference:
         if kind not in ("auto", "none"):
-            raise ValueError(f"model.reference {kind!r} would not be used: the objective needs no reference")
+            raise ValueError(
+                f"model.reference {kind!r} would not be used: the objective needs no reference; leave it out"
+            )
         return "none"
     if kind == "none":
-        raise ValueError("model.reference 'none' cannot work: the objective compares with a reference")
+        raise ValueError(
+            "model.reference 'none' cannot work: the objective compares with a reference; leave it out, or choose "
+            "another objective"
+        )
     if kind == "adapter_off" and not lora:
         raise ValueError("model.reference 'adapter_off' needs adapters; set model.lora, or use 'base'")
     return ("adapter_off" if lora else "base") if kind == "auto" else kind
 
 
-def _source(source: SourceSettings) -> str:
+def _model(recipe: Recipe) -> list[str]:
+    try:
+        located = locate(recipe.model.path)
+    except ValueError:
+        return []  # among the mistakes
+    return [f"model: {located.gguf_file or located.path}"]
+
+
+def _objective(recipe: Recipe) -> list[str]:
+    needs = "a reference" if recipe.objective.needs_reference else "no reference"
+    line = f"objective: {OBJECTIVES.name_of(recipe.objective)}, needs {needs}"
+    return [line, f"reference: {reference_kind(recipe)}"]
+
+
+def _source(part: str, source: SourceSettings, on_bad_row: OnBadRow) -> list[str]:
     if source.synth is not None:
-        return f"pairs from {_prompts(source.synth)}"
+        return [f"data.{part}: pairs from {_prompts(source.synth)}"]
     rows = count_rows(source)
-    for where, raw in islice(read_rows(source), 1):
-        to_row(raw, where, source.format)
-    return f"{Path(str(source.path)).name}, {'rows unknown before loading' if rows is None else f'{rows:,} rows'}"
+    try:
+        for where, raw in islice(read_rows(source), 1):
+            to_row(raw, where, source.format)
+    except RowError as fault:
+        BadRows(on_bad_row=on_bad_row).take(fault, None)
+    told = "rows unknown before loading" if rows is None else f"{rows:,} rows"
+    return [f"data.{part}: {Path(str(source.path)).name}, {told}"]
 
 
 def _generation(recipe: Recipe) -> list[str]:

@@ -5,10 +5,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 import align
 from align.cli import env
 from align.cli.main import main
+from align.models.machine import free_memory
 
 
 def test_json_and_the_page_say_the_same(capsys):
@@ -66,26 +68,10 @@ def test_the_home_folder_is_not_named(monkeypatch):
     assert env.variables({"HF_HOME": "/home/somebody/hub"}) == {"HF_HOME": "~/hub"}
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "limit"),
-    [
-        ("memory.max", "max", None),
-        ("memory.max", str(4 * 2**30), 4 * 2**30),
-        ("memory/memory.limit_in_bytes", "9223372036854771712", None),
-        ("memory/memory.limit_in_bytes", "1073741824", 2**30),
-    ],
-)
-def test_a_containers_limit(tmp_path, file, text, limit):
-    path = tmp_path / file
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text + "\n")
-    assert env.container_limit(tmp_path) == limit
-
-
-def test_memory_is_the_kernels(monkeypatch):
-    said = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    gib = int(said["MemTotal"].split()[0]) / 2**20
-    assert env.machine()["memory, total"] == f"{gib:.1f} GiB"
+def test_memory_is_what_a_run_could_use():
+    said = free_memory(torch.device("cpu"))
+    assert env.machine()["memory, total"] == f"{said.total / 2**30:.1f} GiB"
+    assert said.source in env.machine()["memory, available"]
 
 
 def test_folders_and_their_size(tmp_path, monkeypatch):

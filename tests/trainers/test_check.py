@@ -3,7 +3,7 @@
 import pytest
 
 from align.recipe.load import load_recipe
-from align.trainers.check import check
+from align.trainers.check import check, reference_kind
 
 
 @pytest.fixture
@@ -30,3 +30,38 @@ def test_the_first_row_of_every_source_is_read(recipe_file, pairs_file):
 def test_a_folder_without_a_model(recipe_file, tmp_path):
     with pytest.raises(ValueError, match="holds no model"):
         check(load_recipe(recipe_file, [f"model.path={tmp_path}"]))
+
+
+def test_everything_that_is_wrong_is_told_at_once(recipe_file, pairs_file):
+    pairs_file.write_text('{"prompt": "a", "chosen": "b"}\n')
+    with pytest.raises(ValueError, match=r"^2 things cannot work:\n  - .*\n  - ") as told:
+        check(load_recipe(recipe_file, ["model.reference=none"]))
+    assert "no column 'rejected'" in str(told.value)
+    assert "model.reference 'none' cannot work" in str(told.value)
+
+
+def test_one_mistake_keeps_its_kind(recipe_file):
+    from align.data.rows import DataError
+
+    with pytest.raises(DataError):
+        check(load_recipe(recipe_file, ["data.train=absent.jsonl"]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kind"),
+    [([], "base"), (["model.lora={r: 2}"], "adapter_off"), (["model.lora={r: 2}", "model.reference=base"], "base")],
+)
+def test_the_reference_that_will_be_used(recipe_file, overrides, kind):
+    assert reference_kind(load_recipe(recipe_file, overrides)) == kind
+
+
+def test_it_stays_cheap(recipe_file, monkeypatch):
+    """No tokenizer, no structure of a model: every run begins with it."""
+    import transformers
+
+    def refuse(*_, **__):
+        raise AssertionError("something heavy was loaded")
+
+    for name in ("AutoTokenizer", "AutoConfig", "AutoModelForCausalLM"):
+        monkeypatch.setattr(getattr(transformers, name), "from_pretrained", refuse)
+    check(load_recipe(recipe_file))

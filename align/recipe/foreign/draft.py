@@ -60,6 +60,8 @@ class Draft:
 
     def set(self, key: str, value: Any, source: str, note: str = "") -> None:
         """Set one of our keys; ``source`` is their key or whose default it is."""
+        if key in ("data.train", "data.eval") and isinstance(value, list):
+            value = [_without_split(item) for item in value]
         self.settings[key] = Setting(value=value, source=source, note=note)
 
     def decide(self, key: str, line: int | None, text: str) -> None:
@@ -111,6 +113,14 @@ class Draft:
             grouped.setdefault(reason, []).append(key)
         texts = [f"{', '.join(keys)}: {reason}" for reason, keys in grouped.items()]
         return [line for text in texts for line in _comment(text, indent="  ", start="  ")]
+
+
+def _without_split(source: Any) -> Any:
+    """Return a source without its split where it is a data file, which has none here."""
+    path = source.get("path") if isinstance(source, dict) else None
+    if not str(path).removesuffix(".gz").endswith((".jsonl", ".json", ".csv", ".parquet")):
+        return source
+    return {key: value for key, value in source.items() if key != "split"}
 
 
 def _lines(key: str, setting: Setting, indent: str) -> list[str]:

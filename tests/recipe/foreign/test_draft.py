@@ -48,3 +48,9 @@ def test_the_setting_of_an_error_is_dropped():
     assert made.drop("data.train.0.path").source == "datasets"
     assert made.drop("evaluation.x") is None
     assert "model.lora.r" not in made.settings
+
+
+def test_a_data_file_has_no_split():
+    draft = Draft()
+    draft.set("data.train", [{"path": "a.jsonl.gz", "split": "train"}, {"path": "org/set", "split": "train"}], "x")
+    assert draft.settings["data.train"].value == [{"path": "a.jsonl.gz"}, {"path": "org/set", "split": "train"}]

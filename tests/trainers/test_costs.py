@@ -1,0 +1,94 @@
+"""Memory and time of a planned run: from the shapes it has, and rough where a step cannot be followed."""
+
+import pytest
+
+from align.recipe.load import load_recipe
+from align.trainers import costs
+from align.trainers.validation import validate
+
+
+@pytest.fixture
+def facts_of(tmp_path, model_dir, pairs_file, monkeypatch):
+    """A function from overrides to the facts of a small recipe; the machine's speed does not change from run to run."""
+    import torch
+
+    from align.models.machine import Speed
+
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        f"model: {{path: {model_dir}, dtype: float32}}\ndata: {{train: {pairs_file}, max_length: 48}}\nobjective: dpo\n"
+        "trainer: {use_cpu: true, per_device_train_batch_size: 4, max_steps: 8}\n"
+    )
+    speed = Speed(flops=1e9, traffic=1e9, dtype=torch.float32, threads=1)
+    monkeypatch.setattr(costs, "measure_speed", lambda *_: speed)
+    return lambda *overrides, **options: validate(
+        load_recipe(path, [f"output.dir={tmp_path / 'run'}", *overrides]), "r", **options
+    )
+
+
+def training(facts):
+    return facts["memory"]["stages"]["training"]
+
+
+def test_adapters_leave_out_the_copy_and_most_of_the_state(facts_of):
+    full, adapted = facts_of(), facts_of("model.lora={r: 2}")
+    assert training(full)["reference copy"] == training(full)["weights"] == full["model"]["weight_bytes"]
+    assert training(adapted)["reference copy"] == 0
+    assert training(full)["optimiser state"] == 8 * full["model"]["trainable"]
+    assert training(adapted)["optimiser state"] == 8 * adapted["model"]["trainable"]
+    assert adapted["model"]["trainable"] < 0.2 * full["model"]["trainable"]
+    assert training(adapted)["gradients"] == 4 * adapted["model"]["trainable"]
+
+
+def test_time_follows_steps_and_batches(facts_of):
+    once, twice = facts_of(), facts_of("trainer.max_steps=16")
+    assert twice["time"]["training"] == pytest.approx(2 * once["time"]["training"], rel=0.1)
+    wide = facts_of("trainer.per_device_train_batch_size=8")
+    assert 1.7 < wide["time"]["training"] / once["time"]["training"] < 2.4
+    assert training(wide)["activations"] > 1.6 * training(once)["activations"]
+
+
+def test_an_evaluation_is_counted_where_pairs_are_held_out(facts_of):
+    assert "evaluation" not in facts_of()["memory"]["stages"]
+    held = facts_of("data.eval_fraction=0.3")
+    assert held["time"]["evaluation"] > 0
+    assert "gradients" not in held["memory"]["stages"]["evaluation"]
+
+
+def test_processes_add_up_on_one_machine_and_divide_the_pairs(facts_of):
+    alone = facts_of("trainer.max_steps=-1")
+    three = facts_of("trainer.max_steps=-1", processes=3)
+    assert three["memory"]["total_bytes"] == 3 * three["memory"]["peak_bytes"]
+    assert three["steps"]["steps"] == alone["steps"]["steps"] / 3
+    assert three["time"]["training"] == pytest.approx(alone["time"]["training"] / 3, rel=0.1)
+    with pytest.raises(ValueError, match="--processes must be at least 1"):
+        facts_of(processes=0)
+
+
+def test_what_does_not_fit_is_a_warning_with_what_to_change_first(facts_of, monkeypatch):
+    from align.models.machine import Memory
+
+    little = Memory(kind="memory", available=2**20, total=2**30, source="test")
+    monkeypatch.setattr(costs, "free_memory", lambda device: little)
+    facts = facts_of()
+    assert facts["memory"]["verdict"] == "does not fit"
+    assert any("does not fit" in warning for warning in facts["warnings"])
+
+
+def test_a_step_that_cannot_be_followed_is_rough_and_says_so(facts_of, monkeypatch):
+    exact = facts_of()
+
+    def refuse(*_, **__):
+        raise RuntimeError("data-dependent\nand more")
+
+    monkeypatch.setattr(costs, "dry_step", refuse)
+    rough = facts_of()
+    (warning,) = [text for text in rough["warnings"] if "rough" in text]
+    assert "RuntimeError: data-dependent" in warning
+    assert 0.3 < rough["time"]["training"] / exact["time"]["training"] < 3
+
+
+def test_an_optimiser_whose_state_is_not_known(facts_of, monkeypatch):
+    monkeypatch.setattr("align.trainers.combinations.find_spec", lambda name: object())
+    facts = facts_of("trainer.optim=grokadamw")
+    assert any("how much grokadamw keeps is not known" in warning for warning in facts["warnings"])

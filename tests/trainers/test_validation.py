@@ -1,0 +1,121 @@
+"""The facts of a recipe: numbers that follow from its files, and warnings where they deserve one."""
+
+import json
+import os
+
+import pytest
+
+from align.recipe.load import load_recipe
+from align.trainers.validation import validate
+from tests.conftest import pair_rows
+
+
+@pytest.fixture
+def validated(tmp_path, model_dir, pairs_file):
+    """A function from overrides to the facts of a small recipe."""
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        f"model: {{path: {model_dir}}}\ndata: {{train: {pairs_file}, max_length: 64}}\nobjective: dpo\n"
+        "trainer: {use_cpu: true, per_device_train_batch_size: 4}\n"
+    )
+    return lambda *overrides: validate(load_recipe(path, ["output.dir=" + str(tmp_path / "run"), *overrides]), "r")
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_facts_are_plain_data_and_nothing_is_written_to_the_run_folder(validated, tmp_path):
+    facts = validated("data.eval_fraction=0.3")
+    assert json.loads(json.dumps(facts)) == facts
+    assert not (tmp_path / "run").exists()
+    sections = {"recipe", "model", "reference", "output", "data", "lengths", "batches", "duplicates", "steps"}
+    assert set(facts) == sections | {"memory", "time", "warnings"}
+    assert facts["data"]["pairs"]["train"] + facts["data"]["pairs"]["held_out"] == 24
+    assert facts["steps"]["steps"] == -(-facts["data"]["pairs"]["train"] // 4)
+    assert facts["warnings"] == []
+
+
+def test_tokens_of_a_whole_epoch_are_those_of_the_pairs(validated, tokenizer, pairs_file):
+    from align.data.prepare import prepare_pairs
+    from align.recipe.schema import SourceSettings
+
+    pairs = prepare_pairs(SourceSettings(path=str(pairs_file)), tokenizer, max_length=64).dataset
+    real = sum(2 * len(p["prompt_ids"]) + len(p["chosen_ids"]) + len(p["rejected_ids"]) for p in pairs)
+    assert validated()["steps"]["tokens"] == real
+
+
+def test_a_prompt_on_both_sides_is_found_and_named(validated, tmp_path):
+    held_out = write(tmp_path / "held_out.jsonl", [*pair_rows(3), {"prompt": "new", "chosen": "a", "rejected": "b"}])
+    facts = validated(f"data.eval={held_out}")
+    across = facts["duplicates"]["across"]
+    assert (across["pairs"], across["share"], across["rows"]) == (3, 0.75, 3)
+    assert across["places"][0] == "held_out.jsonl:1"
+    assert any("3 held-out pairs (75.0 %)" in warning for warning in facts["warnings"])
+
+
+def test_rows_that_contradict_are_found(validated, pairs_file):
+    rows = pair_rows(6)
+    swapped = {**rows[2], "chosen": rows[2]["rejected"], "rejected": rows[2]["chosen"]}
+    write(pairs_file, [*rows, rows[0], swapped])
+    facts = validated()
+    assert facts["duplicates"]["train"] == {
+        "prompts": 2,
+        "rows": 1,
+        "contradicted": 2,
+        "places": ["pairs.jsonl:3", "pairs.jsonl:7", "pairs.jsonl:8"],
+    }
+    assert any("2 train pairs are also there with chosen and rejected swapped" in w for w in facts["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.max_length=1000"], "data.max_length=1000 is beyond the model's 256 positions"),
+        (["trainer.warmup_steps=50"], "trainer.warmup_steps comes to 50 of 6 steps"),
+        (["trainer.eval_strategy=steps", "trainer.eval_steps=90", "data.eval_fraction=0.3"], "trainer.eval_steps=90"),
+    ],
+)
+def test_warnings(validated, overrides, said):
+    assert any(said in warning for warning in validated(*overrides)["warnings"])
+
+
+def test_a_finished_run_and_one_that_goes_on(validated, tmp_path):
+    from align.trainers.run import run_recipe
+
+    recipe = load_recipe(tmp_path / "r.yaml", [f"output.dir={tmp_path / 'run'}", "trainer.max_steps=2"])
+    run_recipe(recipe)
+    facts = validated("trainer.max_steps=2")
+    assert facts["output"]["state"] == "finished"
+    assert any("would do nothing" in warning for warning in facts["warnings"])
+    (tmp_path / "run" / "summary.json").unlink()
+    assert validated("trainer.max_steps=2")["output"]["state"] == "continues from checkpoint-2"
+    with pytest.raises(ValueError, match="holds a run of another recipe"):
+        validated("trainer.max_steps=3")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(validated, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(ValueError, match="cannot be written"):
+        validated(f"output.dir={tmp_path / 'closed' / 'run'}")
+
+
+def test_no_permission_is_refused(validated, tmp_path, monkeypatch):
+    monkeypatch.setattr("align.trainers.validation.os.access", lambda *_: False)
+    with pytest.raises(ValueError, match=r"cannot be written: no permission in .*; name another output.dir"):
+        validated()
+
+
+def test_too_little_disk(validated, monkeypatch):
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")(1, 1, 0)
+    monkeypatch.setattr("align.trainers.validation.shutil.disk_usage", lambda path: usage)
+    assert any("of disk" in warning for warning in validated()["warnings"])
+
+
+def test_a_split_that_would_be_empty(validated):
+    with pytest.raises(ValueError, match="leaves no pair held out"):
+        validated("data.eval_fraction=0.000001")
