@@ -50,7 +50,7 @@ def workplace(tmp_path_factory, model_dir):
     (place / "my-model").symlink_to(model_dir)
     (place / "my_pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pair_rows()))
     (place / "their_recipe.yaml").write_text(
-        "model_name_or_path: my-model\ndataset_name: my_pairs.jsonl\nbeta: 0.2\nmax_length: 512\nlearning_rate: 5.0e-7\n"
+        "model_name_or_path: my-model\ndataset_name: my_pairs.jsonl\nbeta: 0.2\nlearning_rate: 5.0e-7\n"
     )
     (place / "my_prompts.txt").write_text("".join(f"the day {i}\n" for i in range(20)))
     (place / "my_scorer.py").write_text(

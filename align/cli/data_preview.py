@@ -17,6 +17,8 @@ DESCRIPTION = (
 )
 COLOURS = {"prompt": "2", "chosen": "32", "rejected": "31", "closing": "7", "cut": "9;33"}
 """Terminal codes; nothing is told by colour alone."""
+CUT_ENDS = 80
+"""Characters shown of either end of what is cut."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +74,9 @@ def _numbered(text: str) -> list[tuple[bool, str]]:
 
 def _marked(piece: "Piece", side: str, *, colour: bool) -> str:
     """Return a piece with its marks; terminal codes in the data itself are shown, not obeyed."""
-    text = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in piece.text)
+    long = piece.kind == "cut" and len(piece.text) > 2 * CUT_ENDS + 9
+    raw = f"{piece.text[:CUT_ENDS]} [...] {piece.text[-CUT_ENDS:]}" if long else piece.text
+    text = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in raw)
     kind = piece.kind if piece.kind in ("closing", "cut") else side
     if piece.kind == "closing":
         text = f"⟪{text}⟫"

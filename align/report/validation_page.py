@@ -172,9 +172,11 @@ def _time(facts: Facts) -> Iterator[Row]:
     where = f"{time['threads']} threads" if time["threads"] else time["device"]
     speed = f"{time['speed_flops'] / 1e9:,.0f} GFLOP/s in {time['dtype']}, {time['speed_traffic'] / 1e9:,.0f} GB/s"
     yield "measured", f"{speed}, {where}; a step is {time['step_flops'] / 1e12:.2g} TFLOP"
+    if time["load"] is not None:
+        yield "", f"while the load average was {time['load']:.1f} on {_count(time['cores'], 'core')}"
     divided = ", pairs divided among processes that are each as fast" if facts["steps"]["processes"] > 1 else ""
     most = "; fewer pairs take less" if facts["data"]["upper_bound"] and time["making_pairs"] else ""
-    yield "in all", f"about {time['says']} on this machine with nothing else to do{divided}, without loading{most}"
+    yield "in all", f"about {time['says']} at this speed{divided}, without loading{most}"
 
 
 def _output(facts: Facts) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """What a run costs on this machine: memory stage by stage, and time."""
 
 import math
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -212,6 +213,8 @@ class Costs:
             "dtype": str(speed.dtype).removeprefix("torch."),
             "threads": speed.threads,
             "device": self.arguments.device.type,
+            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,  # Windows has none
+            "cores": os.cpu_count() or 1,
         }
 
     def _step(self, shape: BatchShape, *, train: bool = True) -> DryStep:

@@ -1,6 +1,7 @@
 """``align data preview``: marks, JSON, data that tries to speak to the terminal."""
 
 import json
+from dataclasses import replace
 
 from align.cli.data_preview import drawn
 from align.cli.main import main
@@ -26,6 +27,11 @@ def test_marks_by_hand():
     coloured = drawn(PAIR, colour=True)
     assert "\x1b[7m⟪<eos>⟫\x1b[0m" in coloured
     assert "yes\\x1b[31m" in coloured
+
+
+def test_of_a_long_cut_the_ends_are_shown():
+    long = replace(PAIR, rejected=[Piece("completion", "no", 1), Piece("cut", "a" * 100 + "b" * 100, 200)])
+    assert drawn(long, colour=False).endswith(f"no⟦cut 200 tokens: {'a' * 80} [...] {'b' * 80}⟧")
 
 
 def test_rows_of_a_file(tmp_path, model_dir, capsys):

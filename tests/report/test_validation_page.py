@@ -50,7 +50,7 @@ def facts():
         "time": {
             **{"making_pairs": 0.0, "training": 200.0, "evaluation": 30.0, "generation": 0.0, "says": "3-5 min"},
             **{"threads": 2, "speed_flops": 1.93e11, "speed_traffic": 2e10, "dtype": "float32", "step_flops": 1.7e12},
-            "device": "cpu",
+            **{"device": "cpu", "load": 1.64, "cores": 2},
         },
         "warnings": [],
     }
@@ -84,7 +84,8 @@ def test_every_section_is_there_in_order(facts):
         ("worst", "2 processes x 3.00 GiB = 6.00 GiB, in training; 8.00 GiB of memory available"),
         ("verdict", "fits: 75 % of it"),
         ("measured", "193 GFLOP/s in float32, 20 GB/s, 2 threads; a step is 1.7 TFLOP"),
-        ("in all", "about 3-5 min on this machine with nothing else to do, pairs divided among processes"),
+        ("while", "while the load average was 1.6 on 2 cores"),
+        ("in all", "about 3-5 min at this speed, pairs divided among processes"),
         ("checkpoints", "4 checkpoints of 1.0 MiB, 3 of them there at once"),
     ],
 )

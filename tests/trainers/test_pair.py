@@ -379,7 +379,7 @@ def test_an_objective_may_be_a_name(model, tokenizer, tmp_path):
 def test_bad_rows_from_python(model, tokenizer, tmp_path):
     same = pair_rows(1)[0]
     bad = datasets.Dataset.from_list([*pair_rows(6), {**same, "rejected": same["chosen"]}])
-    with pytest.raises(ValueError, match="train_dataset row 7: .*on_bad_row: skip"):
+    with pytest.raises(ValueError, match=r"train_dataset row 7: .*on_bad_row: skip"):
         PairTrainer(model, arguments(tmp_path), train_dataset=bad, processing_class=tokenizer)
     settings = {"processing_class": tokenizer, "on_bad_row": "skip"}
     trainer = PairTrainer(model, arguments(tmp_path), train_dataset=bad, eval_dataset={"a/b": bad}, **settings)
