@@ -12,9 +12,9 @@ from align import __version__
 
 COMMANDS = {
     "train": "train a model by a recipe",
-    "validate": "check a recipe without training",
+    "validate": "say what a run would be: data, steps, memory, time",
     "recipes": "list, show or copy recipes, or bring one over from TRL, alignment-handbook or Axolotl",
-    "data": "make preference pairs with a model",
+    "data": "check, preview or make preference pairs",
     "plot": "draw the curves of a run",
     "env": "print what a report of a fault needs to say about the machine",
     "report": "show a run, or several beside each other, on one page",

@@ -1,9 +1,7 @@
 """A model's structure without its numbers: built from the config alone, every parameter on torch's meta device."""
 
 import json
-import re
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,6 @@ from align.models.adapters import add_adapter, lora_config
 from align.models.load import ADAPTER_CONFIG, Source, disable_dropout
 from align.models.locate import locate
 from align.recipe.schema import LoraSettings
-
-ALL_LINEAR = "all-linear"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,29 +94,6 @@ def dropouts(config: Any) -> dict[str, float]:
     return {name: value for name, value in named if "drop" in name and isinstance(value, float) and value > 0}
 
 
-def check_targets(model: nn.Module, targets: str | list[str]) -> None:
-    """Check that ``model.lora.target_modules`` names layers of the model, each of them.
-
-    peft takes a list of which only one name fits, and leaves the others out without a word.
-
-    Raises:
-        ValueError: naming those that fit no layer, and near names.
-    """
-    if targets == ALL_LINEAR:
-        return
-    paths = [path for path, _ in model.named_modules()]
-    linear = sorted({path.rpartition(".")[2] for path, m in model.named_modules() if isinstance(m, nn.Linear)})
-    if isinstance(targets, str):
-        strangers = [] if any(re.fullmatch(targets, path) for path in paths) else [targets]
-    else:
-        strangers = [name for name in targets if not any(p == name or p.endswith(f".{name}") for p in paths)]
-    if strangers:
-        near = dict.fromkeys(n for name in strangers for n in get_close_matches(name, linear, n=2))
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"its layers: {', '.join(linear)}"
-        names = ", ".join(map(repr, strangers))
-        raise ValueError(f"model.lora.target_modules: the model has no layer {names}; {hint}")
-
-
 def _from_config(config: Any, source: Source, attention: str) -> Any:
     options = {"dtype": source.dtype, "trust_remote_code": source.trust_remote_code}
     try:
@@ -134,8 +107,8 @@ def _from_config(config: Any, source: Source, attention: str) -> Any:
 
 
 def _with_adapters(model: Any, lora: LoraSettings) -> Any:
-    check_targets(model, lora.target_modules)
     try:
         return add_adapter(model, lora_config(lora))
     except ValueError as error:
-        raise ValueError(f"model.lora: {' '.join(str(error).split())}") from error
+        text = " ".join(str(error).split())
+        raise ValueError(text if text.startswith("model.lora") else f"model.lora: {text}") from error

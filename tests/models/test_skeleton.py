@@ -6,9 +6,9 @@ import pytest
 import torch
 from peft import PeftModel
 
-from align.models.adapters import add_adapter, lora_config
+from align.models.adapters import add_adapter, check_targets, lora_config
 from align.models.load import Source, load_model
-from align.models.skeleton import check_targets, counts, dropouts, load_config, skeleton
+from align.models.skeleton import counts, dropouts, load_config, skeleton
 from align.recipe.schema import LoraSettings
 from tests.conftest import tiny_config
 
