@@ -3,9 +3,11 @@
 ``transformers`` is imported when a recipe is built, not with this module.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -116,6 +118,10 @@ def _check_reporters(node: Node, settings: Mapping[str, Any]) -> None:
 def _rehearse(node: Node, settings: Mapping[str, Any]) -> None:
     """Let ``TrainingArguments`` judge the settings together, touching no device and no process group."""
     from transformers import TrainingArguments
+
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true" and find_spec("deepspeed") is None:
+        message = "launched with a DeepSpeed configuration, but the package is missing: pip install 'align[deepspeed]'"
+        raise RecipeError(message, key=KEY, origin=node.origin)
 
     class Rehearsal(TrainingArguments):
         _setup_devices = torch.device("cpu")

@@ -77,7 +77,6 @@ def mistakes(recipe: Recipe) -> list[str]:
         *_sampling_order(trainer),
         *_best_model(trainer),
         *_loading(trainer),
-        *_launcher(),
     )
     return list(found)
 
@@ -193,11 +192,6 @@ def _loading(trainer: Any) -> Iterator[str]:
         )
     if trainer.get("push_to_hub") and constants.HF_HUB_OFFLINE:
         yield "trainer.push_to_hub=true cannot work with HF_HUB_OFFLINE=1: unset one of them"
-
-
-def _launcher() -> Iterator[str]:
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true" and find_spec("deepspeed") is None:
-        yield "launched with a DeepSpeed configuration, but the package is missing: pip install 'align[deepspeed]'"
 
 
 def _stopping(trainer: Any) -> Iterator[str]:

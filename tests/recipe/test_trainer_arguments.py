@@ -119,3 +119,9 @@ def test_the_arguments_of_a_run(tmp_path: Path) -> None:
 def test_a_recipe_made_in_python_gets_the_same_defaults(tmp_path: Path) -> None:
     arguments = training_arguments(recipe(use_cpu=True), tmp_path)
     assert (arguments.logging_steps, arguments.num_train_epochs) == (5, 1.0)
+
+
+def test_a_deepspeed_launch_without_deepspeed(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setattr("align.recipe.trainer_arguments.find_spec", lambda name: None)
+    assert "the package is missing: pip install 'align[deepspeed]'" in refusal("max_steps: 4")

@@ -87,13 +87,6 @@ def test_packages_that_are_missing(recipe, missing, override, module, package):
     assert f"pip install {package}" in found
 
 
-def test_deepspeed_that_is_missing(recipe, missing, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    missing({"deepspeed"})
-    (found,) = mistakes(recipe())
-    assert "align[deepspeed]" in found
-
-
 def test_every_optimiser_is_torchs_own_or_has_its_package():
     own = {"adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"}
     assert own | set(OPTIMISER_PACKAGES) == {name.value for name in OptimizerNames}
