@@ -87,7 +87,7 @@ def _json_row(line: bytes, where: str) -> dict[str, Any] | RowError:
     text = text.rstrip("\r\n")
     try:
         return _as_row(json.loads(text), where)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
         reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         fix = "a file that is one list of rows must be named .json" if text.lstrip().startswith("[") else ""
         return RowError("not_json", f"is no JSON ({reason})", where=where, fix=fix, text=text)
@@ -154,8 +154,9 @@ def _read_csv(file: Path) -> Iterator[ReadRow]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield where, RowError("not_csv", f"is no CSV ({error})", where=where)
-            continue
+            # Where a quote is broken, nothing behind it can be told from the cell it stands in.
+            fix = "double the quotes inside cells, and put such cells in double quotes"
+            raise DataError(f"is no CSV from here on ({error})", where=where, fix=fix) from error
         if cells is None:
             return
         if cells:
@@ -257,7 +258,7 @@ def _parquet(file: Path) -> Iterator[Any]:
     try:
         with pyarrow.parquet.ParquetFile(file) as opened:
             yield opened
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"is no Parquet file that can be read ({error})", where=file.name) from error
 
 

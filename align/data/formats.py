@@ -81,7 +81,7 @@ def to_row(raw: Mapping[str, Any], where: str, form: Form = "auto") -> Row:
         weight=weight_of(raw, where),
         chosen_ended=_ended(raw, "chosen_ended", where),
         rejected_ended=_ended(raw, "rejected_ended", where),
-        tools=tuple(schemas(raw["tools"], where, "tools", "it")) if raw.get("tools") else (),
+        tools=tuple(schemas(raw["tools"], where, "tools", "")) if raw.get("tools") else (),
         template_settings=_template_settings(raw, where),
         where=where,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 
+from align.data.files import kind_of
 from align.data.formats import weight_of
 from align.data.rows import DataError, RowError
 from align.data.sources import OpenSource, open_dataset, open_list, open_source, share_of
@@ -37,7 +38,13 @@ class Input:
     def key(self) -> list[Any]:
         """Everything that decides about its rows, for the cache; not the name, which only places begin with."""
         taken = self.settings
-        return [self.source.content(), taken.format, sorted(taken.columns.items()), taken.weight]
+        return [
+            self.source.content(),
+            kind_of(self.source.name),
+            taken.format,
+            sorted(taken.columns.items()),
+            taken.weight,
+        ]
 
 
 def inputs_of(given: Any, name: str) -> list[Input]:

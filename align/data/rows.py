@@ -93,7 +93,7 @@ Kind = Literal[
 KINDS: Mapping[Kind, str] = MappingProxyType(
     {
         "missing": "a column that is needed is not there, or null",
-        "empty": "a completion, a prompt or a conversation without anything in it",
+        "empty": "a completion or a conversation without anything in it",
         "same": "chosen and rejected are equal",
         "prompts_differ": "chosen and rejected do not answer one prompt",
         "nothing_left": "truncation leaves nothing of a completion, or nothing that tells chosen from rejected",

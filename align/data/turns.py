@@ -224,7 +224,7 @@ def schemas(value: Any, where: str, column: str, name: str) -> list[dict[str, An
         ]
     if not isinstance(given, list) or not all(isinstance(item, Mapping) for item in given):
         problem = f"{name} must be a list of mappings, or the same as JSON text"
-        raise RowError("wrong_type", problem, where=where, column=column)
+        raise RowError("wrong_type", problem.strip(), where=where, column=column)
     return [_without_nulls(item) for item in given]
 
 

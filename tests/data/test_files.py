@@ -107,7 +107,7 @@ def test_reading_goes_on_behind_a_broken_row(tmp_path: Path):
     good = b'{"chosen": "x"}'
     cases = {
         "a.jsonl": (b"\n".join([good, b"{", b"\xff", b"7", good]), ["not_json", "not_utf8", "not_json"], ":5"),
-        "a.csv": (b'chosen\r\nx\r\n"a"b\r\n\xff\r\nx,y\r\nx\r\n', ["not_csv", "not_utf8", "not_csv"], ":6"),
+        "a.csv": (b"chosen\r\nx\r\n\xff\r\nx,y\r\nx\r\n", ["not_utf8", "not_csv"], ":5"),
         "a.json": (b"[" + good + b", 7, " + good + b"]", ["not_json"], " row 3"),
     }
     for name, (content, kinds, last) in cases.items():
@@ -140,3 +140,29 @@ def test_unknown_kinds():
     assert kind_of("pairs.parquet.gz") is kind_of("pairs.txt") is kind_of("jsonl") is None
     with pytest.raises(DataError, match=r"use \.jsonl, \.json, \.csv, \.parquet"):
         reader_of(Path("pairs.txt"))
+
+
+def test_nothing_is_made_of_what_follows_a_broken_quote(tmp_path: Path):
+    for content in ('p,c\nx,y\nx,"She said "hi" to\nhim, sadly"\n', 'p,c\nx,y\nx,"never closed\nx,y\n'):
+        (tmp_path / "a.csv").write_text(content)
+        with pytest.raises(DataError, match=r"a\.csv:3: is no CSV from here on") as error:
+            read(tmp_path / "a.csv")
+        assert not isinstance(error.value, RowError)
+
+
+def test_a_number_of_thousands_of_digits_is_a_bad_row(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text('{"id": ' + "9" * 5000 + '}\n{"id": 1}\n')
+    first, second = read(tmp_path / "a.jsonl")
+    assert isinstance(first[1], RowError)
+    assert first[1].kind == "not_json"
+    assert second == ("a.jsonl:2", {"id": 1})
+
+
+def test_a_parquet_file_that_is_damaged_inside_is_named(tmp_path: Path):
+    file = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"chosen": [str(i) * 50 for i in range(500)]}), file)
+    content = bytearray(file.read_bytes())
+    content[20:400] = bytes(range(190)) * 2
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.parquet"):
+        read(file)

@@ -121,7 +121,7 @@ TURNS = {"prompt": [USER], "chosen": [YES], "rejected": [NO]}
         ({**TURNS, "chosen": [{**YES, "role": "gpt"}]}, "has a turn with the role 'gpt'; write 'assistant'"),
         ({**TURNS, "chosen": [{**YES, "role": "x"}]}, "known roles: system, user, assistant"),
         ({**TURNS, "chosen": [{**YES, "tool_calls": "no"}]}, "tool_calls must be a list of mappings"),
-        ({**TURNS, "tools": [3]}, "column 'tools' it must be a list of mappings"),
+        ({**TURNS, "tools": [3]}, "column 'tools' must be a list of mappings"),
         ({**TURNS, "chat_template_kwargs": "x"}, "column 'chat_template_kwargs' must be a mapping"),
         ({**TURNS, "chosen": [{**YES, "content": [{"type": "image"}]}]}, "parts other than text (image)"),
         ({**TURNS, "images": ["x.png"]}, "column 'images' holds what a language model of text cannot"),
