@@ -4,8 +4,8 @@ r"""From a row to text: chat template, or plain text.
   whole; what the whole has more is the completion.
 - A conversation for a tokenizer without template becomes a transcript: the system turn as a paragraph of its own,
   then ``\n\nHuman: ...`` and ``\n\nAssistant: ...``. For Anthropic's HH data that is its text as published.
-- Tools go through the template too. A template that writes nothing of a row's tools or tool calls, and a tokenizer
-  without one, refuse the row: what the model is to answer would be missing.
+- Tools go through the template too. A template that writes nothing of a row's system turn, tools or tool calls refuses
+  the row, and so does a tokenizer without template one with tools: what the model is to answer would be missing.
 - Plain text is never put through a template.
 
 Every completion ends in exactly one token that closes the turn: what a template writes behind its own (a line break
@@ -55,7 +55,7 @@ class Renderer:
         self._tokenizer = tokenizer
         self._closing = closing_tokens(tokenizer)
         self._templated = has_template(tokenizer)
-        self._writes_tools = self._writes_calls = False
+        self._writes_tools = self._writes_calls = self._writes_system = False
 
     def __call__(self, row: Row) -> Rendered:
         """Return the texts of a row."""
@@ -82,6 +82,7 @@ class Renderer:
             return before, _transcribed_answer(chosen), _transcribed_answer(rejected)
         before = self._apply(row, prompt, answer_next=True)
         self._check_tools(row, prompt, before)
+        self._check_system(row, prompt, before)
         return before, self._answer(row, before, [*prompt, *chosen]), self._answer(row, before, [*prompt, *rejected])
 
     def _answer(self, row: Row, before: str, turns: list[Message]) -> str:
@@ -107,6 +108,18 @@ class Renderer:
         if self._apply(row, prompt, answer_next=True, tools=False) == text:
             raise _left_out("tools", row.where)
         self._writes_tools = True
+
+    def _check_system(self, row: Row, prompt: list[Message], text: str) -> None:
+        if self._writes_system or prompt[0]["role"] != "system" or not prompt[0]["content"].strip():
+            return
+        try:
+            left_out = self._apply(row, prompt[1:], answer_next=True) == text
+        except RowError:  # it cannot do without
+            left_out = False
+        if left_out:
+            fix = "write it into the first user turn, or give the tokenizer another chat template"
+            raise RowError("template", "the chat template leaves the system turn out", where=row.where, fix=fix)
+        self._writes_system = True
 
     def _check_calls(self, row: Row, turns: list[Message], text: str) -> None:
         if self._writes_calls or not any("tool_calls" in turn for turn in turns):

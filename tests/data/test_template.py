@@ -157,3 +157,12 @@ def test_a_template_that_leaves_tools_out_is_refused(chatml, parts, said):
 def test_a_transcript_has_no_place_for_tools(plain, parts):
     with pytest.raises(RowError, match="has no chat template to write them with"):
         Renderer(plain)(Row(prompt=[USER], chosen=[YES], rejected=[NO], where="a:1", **parts))
+
+
+def test_a_template_that_leaves_the_system_turn_out_is_refused(chatml):
+    chatml.chat_template = chatml.chat_template.replace(
+        "{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}"
+    )
+    with pytest.raises(RowError, match=r"pairs\.jsonl:4: the chat template leaves the system turn out"):
+        Renderer(chatml)(TURNS)
+    assert Renderer(chatml)(Row(prompt=[USER], chosen=[YES], rejected=[NO], where="a:1")).chosen == "Yes.<|im_end|>"
