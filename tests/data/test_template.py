@@ -102,7 +102,7 @@ def test_nor_is_one_in_a_transcript(plain):
 TOOLS = (
     "{% if tools %}<|im_start|>tools\n{{ tools | tojson }}<|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>"
     "{{ m['role'] }}\n{{ m['content'] }}{% if m.tool_calls %}CALL {{ m.tool_calls | tojson }}{% endif %}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% if brief %}Briefly: {% endif %}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 ASKS = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "look", "arguments": {"up": 1}}}]}
 SAYS = {"role": "tool", "name": "look", "content": "blue"}
@@ -121,15 +121,10 @@ def test_tools_go_through_the_template(chatml):
 
 
 def test_settings_of_a_row_reach_the_template(chatml):
-    chatml.chat_template = TOOLS.replace("Briefly: ", "")
-    settings = {"template_settings": {"brief": True}}
-    assert Renderer(chatml)(Row(prompt=[USER], chosen=[YES], rejected=[NO], where="a:1", **settings)).chosen == (
-        "Yes.<|im_end|>"
-    )
     chatml.chat_template = CHATML_BRIEF
     bare, brief = (
-        Renderer(chatml)(Row(prompt=[USER], chosen=[YES], rejected=[NO], where="a:1", **given))
-        for given in ({}, settings)
+        Renderer(chatml)(Row(prompt=[USER], chosen=[YES], rejected=[NO], where="a:1", template_settings=given))
+        for given in ({}, {"brief": True})
     )
     assert brief.prompt == "Be brief. " + bare.prompt
 
