@@ -72,11 +72,13 @@ class BadRows:
         on_bad_row: ``fail`` raises the first, ``skip`` counts it and goes on.
         stream: where skipped rows are written, a line of JSON each, or None for nowhere.
         counts: rows skipped so far, by kind.
+        first: the fault of the first of them.
     """
 
     on_bad_row: OnBadRow = "fail"
     stream: IO[str] | None = None
     counts: Counter[str] = field(default_factory=Counter)
+    first: RowError | None = None
 
     def __post_init__(self) -> None:
         if self.on_bad_row not in CHOICES:
@@ -91,6 +93,7 @@ class BadRows:
         if self.on_bad_row == "fail":
             raise with_way_out(fault)
         self.counts[fault.kind] += 1
+        self.first = self.first or fault
         if self.stream is not None:
             self.stream.write(SkippedRow.of(fault, row).line())
 

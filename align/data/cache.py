@@ -1,4 +1,4 @@
-"""Where prepared pairs lie on disk, and under which key: everything that decides about an id, and nothing else."""
+"""Where prepared rows lie on disk, and under which key: everything that decides about an id, and nothing else."""
 
 import hashlib
 import json
@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from transformers import PreTrainedTokenizerBase
 
-VERSION = 2
-"""Raised whenever the code makes other ids of the same data."""
+VERSION = 3
+"""Raised whenever the code makes other ids or other columns of the same data."""
 
 
 def cache_root() -> Path:

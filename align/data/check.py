@@ -1,17 +1,16 @@
 """Rows counted before any model is loaded: how many can be used, and what is wrong with the others."""
 
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from itertools import islice
 from typing import Any
 
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from align.data.formats import to_row
-from align.data.inputs import inputs_of, pair_of_ids
+from align.data.inputs import inputs_of
 from align.data.prepare import BATCH, usable
 from align.data.rows import RowError
+from align.data.shapes import COMPLETIONS, shape_of
 from align.data.sources import rows_of
 from align.data.tokenize import PairTokenizer
 from align.data.truncate import Truncation
@@ -49,14 +48,16 @@ class CheckReport:
 
     Attributes:
         source: its name.
+        unpaired: whether its rows are single completions with a label.
         rows: rows read.
         faults: rows that cannot be used, by kind (:data:`~align.data.rows.KINDS`).
         tokenised: whether a tokenizer was there; without one, templates and lengths are not looked at.
-        truncated: pairs that would be cut.
-        dropped: pairs that would be left out for their length.
+        truncated: rows that would be cut.
+        dropped: rows that would be left out for their length.
     """
 
     source: str
+    unpaired: bool = False
     rows: int = 0
     faults: dict[str, Fault] = field(default_factory=dict)
     tokenised: bool = False
@@ -86,6 +87,8 @@ def check_rows(
 ) -> CheckReport:
     """Read every row of a source and count those that cannot be used.
 
+    A source whose first row has ``completion`` and ``label`` and no pair is read as single completions.
+
     Args:
         source: as in a recipe.
         tokenizer: of the model that would be trained; without one, neither the chat template nor lengths are tried.
@@ -96,18 +99,19 @@ def check_rows(
         DataError: if the source is not there, or is broken beyond single rows.
     """
     (given,) = inputs_of(source, "rows")
-    report = CheckReport(source=given.source.name, tokenised=tokenizer is not None)
+    shape = shape_of(given)
+    report = CheckReport(source=given.source.name, unpaired=shape is COMPLETIONS, tokenised=tokenizer is not None)
     pairs = PairTokenizer(tokenizer, max_length=max_length, truncation=truncation) if tokenizer is not None else None
     rows = rows_of(given.source, given.settings)
     with tqdm(total=given.rows, desc="checking", unit=" rows") as bar:
         while batch := list(islice(rows, BATCH)):
             report.rows += len(batch)
             if given.tokenised:
-                found = list(usable(batch, pair_of_ids, report.refuse))
+                found = list(usable(batch, shape.from_ids, report.refuse))
                 if pairs is not None:
                     pairs.fit(found, report.refuse)
             else:
-                made = list(usable(batch, partial(to_row, form=given.settings.format), report.refuse))
+                made = list(usable(batch, shape.reader(given.settings.format), report.refuse))
                 if pairs is not None:
                     pairs(made, report.refuse)
             bar.update(len(batch))

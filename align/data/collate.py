@@ -1,11 +1,17 @@
-"""From prepared pairs to padded tensors."""
+"""From prepared rows to padded tensors."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+Row = Mapping[str, Any]
+"""A row of a prepared data set."""
+Sequences = Sequence[tuple[Sequence[int], Sequence[int]]]
+"""Ids of a prompt and of a completion, for each row of a batch."""
 
 
 class PairBatch(TypedDict):
@@ -16,12 +22,40 @@ class PairBatch(TypedDict):
         attention_mask: 1 on tokens and 0 on padding, by length: the pad token may be the EOS of a row.
         completion_mask: True on the tokens of the completion, the one that closes it among them.
         weight: how much each pair counts in the loss.
+        chosen_score: how good each chosen completion is, in its scorer's unit; NaN where nobody said.
+        rejected_score: the same of each rejected one.
     """
 
     input_ids: Int[Tensor, "sequences tokens"]
     attention_mask: Int[Tensor, "sequences tokens"]
     completion_mask: Bool[Tensor, "sequences tokens"]
     weight: Float[Tensor, " pairs"]
+    chosen_score: Float[Tensor, " pairs"]
+    rejected_score: Float[Tensor, " pairs"]
+
+
+class UnpairedBatch(TypedDict):
+    """Single completions, a row each, in the given order; ids and masks as in :class:`PairBatch`.
+
+    Attributes:
+        input_ids: prompt and completion.
+        attention_mask: 1 on tokens.
+        completion_mask: True on the tokens of the completion.
+        weight: how much each row counts in the loss.
+        desirable: True where the completion is desirable.
+        mismatched_input_ids: each prompt with another row's completion.
+        mismatched_attention_mask: 1 on their tokens.
+        mismatched_completion_mask: True on the tokens of those completions.
+    """
+
+    input_ids: Int[Tensor, "rows tokens"]
+    attention_mask: Int[Tensor, "rows tokens"]
+    completion_mask: Bool[Tensor, "rows tokens"]
+    weight: Float[Tensor, " rows"]
+    desirable: Bool[Tensor, " rows"]
+    mismatched_input_ids: NotRequired[Int[Tensor, "rows mismatched_tokens"]]
+    mismatched_attention_mask: NotRequired[Int[Tensor, "rows mismatched_tokens"]]
+    mismatched_completion_mask: NotRequired[Bool[Tensor, "rows mismatched_tokens"]]
 
 
 class PairCollator:
@@ -38,25 +72,123 @@ class PairCollator:
         self.pad_token_id = pad_token_id
         self.pad_to_multiple_of = pad_to_multiple_of
 
-    def __call__(self, pairs: Sequence[Mapping[str, Any]]) -> PairBatch:
-        """Return the batch of pairs with ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` and perhaps ``weight``.
+    def __call__(self, pairs: Sequence[Row]) -> PairBatch:
+        """Return the batch of pairs with ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, perhaps weight and scores.
 
-        A missing weight is 1; other keys are left alone.
+        A missing weight is 1, a missing score NaN; other keys are left alone.
         """
-        sequences = [[*pair["prompt_ids"], *pair[side]] for side in ("chosen_ids", "rejected_ids") for pair in pairs]
-        lengths = torch.tensor([len(ids) for ids in sequences])
-        starts = torch.tensor([len(pair["prompt_ids"]) for pair in pairs]).repeat(2)
-        width = self._width(int(lengths.max()))
-        padded = [[*ids, *[self.pad_token_id] * (width - len(ids))] for ids in sequences]
-        position = torch.arange(width)
-        real = position < lengths[:, None]
+        sequences = [(pair["prompt_ids"], pair[side]) for side in ("chosen_ids", "rejected_ids") for pair in pairs]
+        ids, real, completion = padded(sequences, self.pad_token_id, self.pad_to_multiple_of or 1)
         return PairBatch(
-            input_ids=torch.tensor(padded),
-            attention_mask=real.long(),
-            completion_mask=real & (position >= starts[:, None]),
-            weight=torch.tensor([pair.get("weight", 1.0) for pair in pairs], dtype=torch.float32),
+            input_ids=ids,
+            attention_mask=real,
+            completion_mask=completion,
+            weight=_numbers(pairs, "weight", 1.0),
+            chosen_score=_numbers(pairs, "chosen_score", math.nan),
+            rejected_score=_numbers(pairs, "rejected_score", math.nan),
         )
 
-    def _width(self, longest: int) -> int:
-        multiple = self.pad_to_multiple_of or 1
-        return -(-longest // multiple) * multiple
+
+class UnpairedCollator:
+    """Pads single completions to the longest of their batch, and pairs prompts with other rows' completions.
+
+    A mismatched row is the row's prompt with the completion of the row before it, the first with that of the last, as
+    in KTO's estimate of the KL divergence (https://arxiv.org/abs/2402.01306). Where a row would so get a completion of
+    its own prompt, as the two sides of a pair that was taken apart would, the completions move on by as many rows more
+    as it takes; TRL leaves such rows matched. No move helps a batch that is mostly one prompt: then it is one row.
+
+    Args:
+        pad_token_id: what padding is filled with; any id, nothing is told from it.
+        mismatched: whether batches hold mismatched rows.
+        max_length: longest mismatched prompt + completion, in tokens; the end of the completion is cut.
+        stand_ins: rows for a batch of one row, which has no other completion: that of the first with another prompt
+            (else the first with another completion) is used. For the last batch of an evaluation, or of an epoch;
+            without them such a batch is an error.
+    """
+
+    def __init__(
+        self, pad_token_id: int, *, mismatched: bool, max_length: int | None, stand_ins: Sequence[Row] = ()
+    ) -> None:
+        self.pad_token_id = pad_token_id
+        self.mismatched = mismatched
+        self.max_length = max_length
+        self.stand_ins = tuple(stand_ins)
+
+    def __call__(self, rows: Sequence[Row]) -> UnpairedBatch:
+        """Return the batch of rows with ``prompt_ids``, ``completion_ids``, ``desirable`` and perhaps ``weight``.
+
+        A missing weight is 1; other keys are left alone.
+
+        Raises:
+            ValueError: if a batch of one row is to be mismatched, and no row stands in.
+        """
+        sequences = [(row["prompt_ids"], row["completion_ids"]) for row in rows]
+        ids, real, completion = padded(sequences, self.pad_token_id)
+        batch = UnpairedBatch(
+            input_ids=ids,
+            attention_mask=real,
+            completion_mask=completion,
+            weight=_numbers(rows, "weight", 1.0),
+            desirable=torch.tensor([bool(row["desirable"]) for row in rows]),
+        )
+        if self.mismatched:
+            ids, real, completion = padded(self._mismatched(rows), self.pad_token_id)
+            batch["mismatched_input_ids"] = ids
+            batch["mismatched_attention_mask"] = real
+            batch["mismatched_completion_mask"] = completion
+        return batch
+
+    def _mismatched(self, rows: Sequence[Row]) -> Sequences:
+        others = rolled(rows) if len(rows) > 1 else [self._stand_in(rows[0])]
+        return [
+            (row["prompt_ids"], self._cut(other["completion_ids"], len(row["prompt_ids"])))
+            for row, other in zip(rows, others, strict=True)
+        ]
+
+    def _cut(self, completion: Sequence[int], prompt: int) -> Sequence[int]:
+        return completion if self.max_length is None else completion[: max(1, self.max_length - prompt)]
+
+    def _stand_in(self, row: Row) -> Row:
+        for column in ("prompt_ids", "completion_ids"):
+            for other in self.stand_ins:
+                if other[column] != row[column]:
+                    return other
+        raise ValueError(
+            "a batch of one row has no other completion to pair its prompt with; set "
+            "trainer.per_device_train_batch_size (and trainer.per_device_eval_batch_size) to 2 or more, and where only "
+            "the last batch is left with one row, trainer.dataloader_drop_last to true"
+        )
+
+
+def rolled(rows: Sequence[Row]) -> list[Row]:
+    """Return for each row another one: that before it, or the nearest further before that gives no row its own prompt.
+
+    Where every move gives some row its own prompt, it is the row before.
+    """
+    prompts = [row["prompt_ids"] for row in rows]
+    moves = range(1, len(rows))
+    move = next((by for by in moves if not any(p == prompts[i - by] for i, p in enumerate(prompts))), 1)
+    return [rows[i - move] for i in range(len(rows))]
+
+
+def padded(sequences: Sequences, pad_token_id: int, multiple: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ids, attention mask and completion mask of rows, padded on the right.
+
+    Args:
+        sequences: prompt and completion of each row.
+        pad_token_id: what padding is filled with.
+        multiple: the width is rounded up to a multiple of this many tokens.
+    """
+    whole = [[*prompt, *completion] for prompt, completion in sequences]
+    lengths = torch.tensor([len(ids) for ids in whole])
+    starts = torch.tensor([len(prompt) for prompt, _ in sequences])
+    width = -(-int(lengths.max()) // multiple) * multiple
+    position = torch.arange(width)
+    real = position < lengths[:, None]
+    ids = torch.tensor([[*ids, *[pad_token_id] * (width - len(ids))] for ids in whole])
+    return ids, real.long(), real & (position >= starts[:, None])
+
+
+def _numbers(rows: Sequence[Row], column: str, absent: float) -> Tensor:
+    given = [row.get(column) for row in rows]
+    return torch.tensor([absent if number is None else number for number in given], dtype=torch.float32)

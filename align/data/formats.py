@@ -1,4 +1,4 @@
-r"""From a raw row in any of the known forms to a :class:`~align.data.rows.Row`.
+r"""From a raw row in any of the known forms of pairs to a :class:`~align.data.rows.Row`.
 
 ``preference`` reads these, by what the cells hold:
 
@@ -17,36 +17,38 @@ turns                 text                  a conversation; each completion is a
 there is one, stands in front of both. ``auto`` takes a row as ``hh`` where there is no prompt and both sides begin
 as transcripts do, else as ``preference``.
 
-Optional columns: ``weight``, a positive number; ``chosen_ended`` and ``rejected_ended``, false where a completion was
-cut off by a limit, so that nothing closes it (:mod:`align.data.template`); ``tools``, a list of JSON schemas (or the
-same as JSON text), and ``chat_template_kwargs``, a mapping, both for the chat template. A row with pictures, sound or
-video is refused: leaving them out would change what it asks.
+Optional columns: ``weight``, a positive number; ``chosen_score`` and ``rejected_score``, numbers; ``chosen_ended`` and
+``rejected_ended``, false where a completion was cut off by a limit, so that nothing closes it
+(:mod:`align.data.template`); ``tools``, a list of JSON schemas (or the same as JSON text), and
+``chat_template_kwargs``, a mapping, both for the chat template. A row with pictures, sound or video is refused: leaving
+them out would change what it asks. Single completions are read by :mod:`align.data.unpaired`.
 """
 
-import json
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from align.data.rows import Message, Row, RowError, Text, is_encodable, says_nothing
+from align.data.columns import (
+    ended_of,
+    refuse_broken_texts,
+    refuse_other_media,
+    refuse_other_prompt,
+    required,
+    score_of,
+    shared_columns,
+    there,
+)
+from align.data.rows import Message, Row, RowError, Text
 from align.data.turns import (
     Conversation,
     check_order,
     is_transcript,
     read_transcript,
     read_turns,
-    schemas,
     split_given_prompt,
     split_shared_turns,
 )
-from align.objectives.registry import did_you_mean
 
 Form = Literal["auto", "preference", "hh"]
-
-OTHER_MEDIA = ("images", "image", "videos", "video", "audio", "audios")
-
-LIKELY_PROMPTS = ("question", "instruction", "query", "input", "problem")
-"""Columns that hold the prompt in published data under another name."""
 
 
 def to_row(raw: Mapping[str, Any], where: str, form: Form = "auto") -> Row:
@@ -61,9 +63,10 @@ def to_row(raw: Mapping[str, Any], where: str, form: Form = "auto") -> Row:
         RowError: if a column is missing or of the wrong type, a completion is empty, both are the same, turns
             have unknown roles or stand in the wrong order, or the weight is not a positive number.
     """
-    _refuse_other_media(raw, where)
+    refuse_other_media(raw, where)
+    refuse_single(raw, where)
     prompt = raw.get("prompt")
-    chosen, rejected = (_required(raw, column, where) for column in ("chosen", "rejected"))
+    chosen, rejected = (required(raw, column, where) for column in ("chosen", "rejected"))
     transcript = form == "hh" or (
         form == "auto" and prompt is None and is_transcript(chosen) and is_transcript(rejected)
     )
@@ -78,15 +81,33 @@ def to_row(raw: Mapping[str, Any], where: str, form: Form = "auto") -> Row:
         prompt=parts[0],
         chosen=parts[1],
         rejected=parts[2],
-        weight=weight_of(raw, where),
-        chosen_ended=_ended(raw, "chosen_ended", where),
-        rejected_ended=_ended(raw, "rejected_ended", where),
-        tools=tuple(schemas(raw["tools"], where, "tools", "")) if raw.get("tools") else (),
-        template_settings=_template_settings(raw, where),
-        where=where,
+        chosen_ended=ended_of(raw, "chosen_ended", where),
+        rejected_ended=ended_of(raw, "rejected_ended", where),
+        chosen_score=score_of(raw, "chosen_score", where),
+        rejected_score=score_of(raw, "rejected_score", where),
+        **shared_columns(raw, where),
     )
-    _check(row, may_say_nothing=transcript)
+    refuse_broken_texts(row, may_say_nothing=transcript)
+    if row.chosen == row.rejected:
+        raise RowError("same", "chosen and rejected are the same", where=where, fix="remove the row")
     return row
+
+
+def refuse_single(raw: Mapping[str, Any], where: str) -> None:
+    """Refuse a row that holds a single completion where a pair is needed.
+
+    Raises:
+        RowError: if it does.
+    """
+    pair = any(there(raw, column) for column in ("chosen", "rejected", "chosen_ids", "rejected_ids"))
+    single = any(there(raw, column) for column in ("completion", "completion_ids"))
+    if single and not pair:
+        raise RowError(
+            "missing",
+            "the row is a single completion with a label, but the objective needs pairs (chosen and rejected)",
+            where=where,
+            fix="give pairs, or use an objective that trains on single completions, such as kto",
+        )
 
 
 def shared_start(chosen: str, rejected: str) -> str:
@@ -124,10 +145,7 @@ def _without_prompt(raw: Mapping[str, Any], chosen: str, rejected: str, where: s
     if chosen == rejected:
         raise RowError("same", "chosen and rejected are the same", where=where, fix="remove the row")
     prompt = shared_start(chosen, rejected)
-    for column in LIKELY_PROMPTS:
-        if isinstance(raw.get(column), str) and raw[column].strip() not in prompt:
-            fix = f"map it: columns: {{prompt: {column}}}"
-            raise RowError("missing", f"there is no column 'prompt', but {column!r}", where=where, fix=fix)
+    refuse_other_prompt(raw, where, known=prompt)
     if not prompt.strip():
         raise RowError(
             "missing",
@@ -156,72 +174,6 @@ def _from_transcripts(prompt: Any, chosen: Any, rejected: Any, where: str) -> Co
 
 
 def _ordered(parts: Conversation, where: str) -> Conversation:
-    check_order(*parts, where)
+    prompt, chosen, rejected = parts
+    check_order(prompt, {"chosen": chosen, "rejected": rejected}, where)
     return parts
-
-
-def _required(raw: Mapping[str, Any], column: str, where: str) -> Any:
-    if raw.get(column) is None:
-        if column in raw:
-            raise RowError("missing", "is null", where=where, column=column, fix="remove the row")
-        near = did_you_mean(column, [name for name in raw if raw[name] is not None])
-        problem = f"there is no column {column!r}{near}"
-        raise RowError("missing", problem, where=where, fix="name the column in 'columns'")
-    return raw[column]
-
-
-def weight_of(raw: Mapping[str, Any], where: str) -> float:
-    """Return the weight of a row, 1 where it states none; text that reads as a number is one, for CSV.
-
-    Raises:
-        RowError: if it is not a positive, finite number.
-    """
-    given = raw.get("weight")
-    if given is None or given == "":
-        return 1.0
-    try:
-        weight = math.nan if isinstance(given, bool) else float(given)
-    except (TypeError, ValueError, OverflowError):
-        weight = math.nan
-    if not (weight > 0 and math.isfinite(weight)):
-        raise RowError("bad_weight", f"must be a positive number, got {given!r}", where=where, column="weight")
-    return weight
-
-
-def _ended(raw: Mapping[str, Any], column: str, where: str) -> bool:
-    given = raw.get(column)
-    known = {None: True, True: True, False: False, "true": True, "false": False}
-    key = given.lower() if isinstance(given, str) else given
-    if not isinstance(key, str | bool | None) or key not in known:
-        raise RowError("wrong_type", f"must be true or false, got {given!r}", where=where, column=column)
-    return known[key]
-
-
-def _template_settings(raw: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    given = raw.get("chat_template_kwargs") or {}
-    if isinstance(given, str):
-        try:
-            given = json.loads(given)
-        except json.JSONDecodeError:
-            given = None
-    if not isinstance(given, Mapping):
-        raise RowError("wrong_type", "must be a mapping", where=where, column="chat_template_kwargs")
-    return {key: value for key, value in given.items() if value is not None}
-
-
-def _refuse_other_media(raw: Mapping[str, Any], where: str) -> None:
-    for column in OTHER_MEDIA:
-        if raw.get(column) is not None and raw[column] != []:
-            problem = "holds what a language model of text cannot be trained on"
-            raise RowError("wrong_type", problem, where=where, column=column, fix="use rows of text")
-
-
-def _check(row: Row, *, may_say_nothing: bool) -> None:
-    for column, text in (("prompt", row.prompt), ("chosen", row.chosen), ("rejected", row.rejected)):
-        if not is_encodable(text):
-            raise RowError("not_utf8", "holds half a character (a lone surrogate)", where=row.where, column=column)
-    for column, side in (("chosen", row.chosen), ("rejected", row.rejected)):
-        if says_nothing(side) and not may_say_nothing:
-            raise RowError("empty", "is empty", where=row.where, column=column, fix="remove the row")
-    if row.chosen == row.rejected:
-        raise RowError("same", "chosen and rejected are the same", where=row.where, fix="remove the row")

@@ -1,20 +1,24 @@
 """What :func:`~align.data.prepare.prepare_pairs` may be given, brought to one form."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 import datasets
 
+from align.data.columns import label_of, score_of, weight_of
 from align.data.files import kind_of
-from align.data.formats import weight_of
-from align.data.rows import DataError, RowError
+from align.data.formats import refuse_single
+from align.data.rows import DataError, RowError, side_of
 from align.data.sources import OpenSource, open_dataset, open_list, open_source, share_of
-from align.data.truncate import TokenPair
+from align.data.tokens import TokenPair, UnpairedTokens
 from align.recipe.schema import SourceSettings
 
 ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+"""Columns of pairs that are token ids already."""
+UNPAIRED_ID_COLUMNS = ("prompt_ids", "completion_ids")
+"""Columns of single completions that are token ids already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +31,7 @@ class Input:
     @property
     def tokenised(self) -> bool:
         """Whether its rows are token ids already."""
-        return set(ID_COLUMNS) <= set(self.source.columns)
+        return any(set(columns) <= set(self.source.columns) for columns in (ID_COLUMNS, UNPAIRED_ID_COLUMNS))
 
     @property
     def rows(self) -> int | None:
@@ -74,26 +78,60 @@ def inputs_of(given: Any, name: str) -> list[Input]:
 
 
 def pair_of_ids(raw: Mapping[str, Any], where: str) -> TokenPair:
-    """Return a row that is token ids already; ``weight``, ``where`` and ``prompt_hash`` may be there too.
+    """Return a pair that is token ids already; weight, scores, ``where`` and ``prompt_hash`` may be there too.
 
     Raises:
         RowError: if a list of ids is missing or empty, or the weight is not a positive number.
     """
-    ids: dict[str, Sequence[int]] = {}
-    for column in ID_COLUMNS:
-        value = raw.get(column)
-        if not isinstance(value, list) or not value or not all(isinstance(i, int) and i >= 0 for i in value):
-            raise RowError("wrong_type", "must be a list of at least one token id", where=where, column=column)
-        ids[column] = value
-    prompt = hashlib.sha256(repr(list(ids["prompt_ids"])).encode()).hexdigest()[:16]
+    refuse_single(raw, where)
     return TokenPair(
-        prompt_ids=list(ids["prompt_ids"]),
-        chosen_ids=list(ids["chosen_ids"]),
-        rejected_ids=list(ids["rejected_ids"]),
+        chosen_ids=_ids(raw, "chosen_ids", where),
+        rejected_ids=_ids(raw, "rejected_ids", where),
+        chosen_score=score_of(raw, "chosen_score", where),
+        rejected_score=score_of(raw, "rejected_score", where),
+        **_prompt_of_ids(raw, where),
+    )
+
+
+def completions_of_ids(raw: Mapping[str, Any], where: str) -> list[UnpairedTokens]:
+    """Return the single completions of a row that is token ids already: one with ``desirable``, or a pair's two.
+
+    Raises:
+        RowError: if a list of ids is missing or empty, ``desirable`` does not say, or the weight is no positive number.
+    """
+    shared = _prompt_of_ids(raw, where)
+
+    def single(column: str, desirable: bool) -> UnpairedTokens:
+        return UnpairedTokens(completion_ids=_ids(raw, column, where), desirable=desirable, **shared)
+
+    if raw.get("completion_ids") is not None or raw.get("chosen_ids") is None:
+        return [single("completion_ids", label_of(raw, "desirable", where))]
+    sides = single("chosen_ids", True), single("rejected_ids", False)
+    return [replace(side, where=side_of(side.where, side.desirable)) for side in sides]
+
+
+class _PromptOfIds(TypedDict):
+    prompt_ids: list[int]
+    weight: float
+    where: str
+    prompt_hash: str
+
+
+def _prompt_of_ids(raw: Mapping[str, Any], where: str) -> _PromptOfIds:
+    ids = _ids(raw, "prompt_ids", where)
+    return _PromptOfIds(
+        prompt_ids=ids,
         weight=weight_of(raw, where),
         where=str(raw.get("where") or where),
-        prompt_hash=str(raw.get("prompt_hash") or prompt),
+        prompt_hash=str(raw.get("prompt_hash") or hashlib.sha256(repr(ids).encode()).hexdigest()[:16]),
     )
+
+
+def _ids(raw: Mapping[str, Any], column: str, where: str) -> list[int]:
+    value = raw.get(column)
+    if not isinstance(value, list) or not value or not all(isinstance(i, int) and i >= 0 for i in value):
+        raise RowError("wrong_type", "must be a list of at least one token id", where=where, column=column)
+    return list(value)
 
 
 def _input(given: SourceSettings | datasets.Dataset, name: str) -> Input:

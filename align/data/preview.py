@@ -1,20 +1,20 @@
-"""A pair as the model will see it: decoded; prompt, completion, the token that closes it, and what is cut, apart."""
+"""A row as the model will see it: decoded; prompt, completion, the token that closes it, and what is cut, apart."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from align.data.formats import to_row
-from align.data.inputs import inputs_of, pair_of_ids
+from align.data.inputs import inputs_of
 from align.data.prepare import usable
 from align.data.rows import RowError
+from align.data.shapes import shape_of
 from align.data.sources import rows_of
 from align.data.tokenize import PairTokenizer
-from align.data.truncate import TokenPair, Truncation
+from align.data.tokens import PromptTokens, UnpairedTokens
+from align.data.truncate import Truncation
 from align.recipe.schema import SourceSettings
 
 PieceKind = Literal["prompt", "completion", "closing", "cut"]
@@ -22,7 +22,7 @@ PieceKind = Literal["prompt", "completion", "closing", "cut"]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of one side of a pair.
+    """A stretch of a prompt or a completion.
 
     Attributes:
         kind: ``prompt``, ``completion``, ``closing`` (the special token that ends the turn), or ``cut`` (left out by
@@ -38,14 +38,15 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewedPair:
-    """Both sides of a pair in pieces.
+    """A pair in pieces, or a single completion, which stands on one side while the other has no pieces.
 
     Attributes:
         where: place of its row.
         prompt: pieces of the prompt, the same for both sides.
-        chosen: pieces of the preferred completion.
-        rejected: pieces of the other one.
-        dropped: whether truncation leaves the pair out; everything is ``cut`` then.
+        chosen: pieces of the preferred completion, or of a desirable one.
+        rejected: pieces of the other one, or of an undesirable one.
+        dropped: whether truncation leaves the row out; everything is ``cut`` then.
+        desirable: whether a single completion is desirable; None for a pair.
     """
 
     where: str
@@ -53,6 +54,7 @@ class PreviewedPair:
     chosen: list[Piece]
     rejected: list[Piece]
     dropped: bool
+    desirable: bool | None = None
 
     @property
     def truncated(self) -> bool:
@@ -60,33 +62,44 @@ class PreviewedPair:
         return any(piece.kind == "cut" for piece in [*self.prompt, *self.chosen, *self.rejected])
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {**asdict(self), "truncated": self.truncated}
+        """Return plain data for JSON; a single completion is ``completion``, and its label ``desirable``."""
+        plain = {**asdict(self), "truncated": self.truncated}
+        if self.desirable is None:
+            plain.pop("desirable")
+            return plain
+        sides = {True: plain.pop("chosen"), False: plain.pop("rejected")}
+        return {**plain, "completion": sides[self.desirable]}
+
+    @property
+    def sides(self) -> dict[str, list[Piece]]:
+        """What is trained on, by what it is called."""
+        if self.desirable is None:
+            return {"chosen": self.chosen, "rejected": self.rejected}
+        return {"desirable": self.chosen} if self.desirable else {"undesirable": self.rejected}
 
 
-def preview(tokenizer: PreTrainedTokenizerBase, whole: TokenPair, kept: TokenPair | None) -> PreviewedPair:
-    """Return a pair in pieces.
+def preview(tokenizer: PreTrainedTokenizerBase, whole: PromptTokens, kept: PromptTokens | None) -> PreviewedPair:
+    """Return a row in pieces.
 
     Args:
         tokenizer: that made the ids.
-        whole: the pair before truncation.
-        kept: the pair after truncation, or None where it is dropped.
+        whole: the row before truncation.
+        kept: the row after truncation, or None where it is dropped.
     """
-    seen = kept or TokenPair(
-        prompt_ids=[], chosen_ids=[], rejected_ids=[], weight=whole.weight, where=whole.where, prompt_hash=""
-    )
+    seen = kept or whole.cut_to([], [[] for _ in whole.completions])
     prompt = list(_prompt_parts(whole.prompt_ids, seen.prompt_ids))
     closing = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-    sides = [
-        _decoded(tokenizer, [*prompt, *_completion_parts(ids, len(left), closing)])[len(prompt) :]
-        for ids, left in ((whole.chosen_ids, seen.chosen_ids), (whole.rejected_ids, seen.rejected_ids))
-    ]
+    sides = {
+        name: _decoded(tokenizer, [*prompt, *_completion_parts(ids, len(left), closing)])[len(prompt) :]
+        for (name, ids), left in zip(whole.completions.items(), seen.completions.values(), strict=True)
+    }
     return PreviewedPair(
         where=whole.where,
         prompt=_decoded(tokenizer, prompt),
-        chosen=sides[0],
-        rejected=sides[1],
+        chosen=sides.get("chosen") or sides.get("desirable") or [],
+        rejected=sides.get("rejected") or sides.get("undesirable") or [],
         dropped=kept is None,
+        desirable=whole.desirable if isinstance(whole, UnpairedTokens) else None,
     )
 
 
@@ -135,8 +148,8 @@ def read_previewed(
     rows: int = 3,
     max_length: int | None = 1024,
     truncation: Truncation = "keep_start",
-) -> list[tuple[TokenPair, TokenPair | None] | RowError]:
-    """Return some rows of a source as pairs before and after truncation, and in place of bad ones their faults.
+) -> list[tuple[PromptTokens, PromptTokens | None] | RowError]:
+    """Return some rows of a source before and after truncation, and in place of bad ones their faults.
 
     Args:
         source: as in a recipe.
@@ -150,13 +163,13 @@ def read_previewed(
         DataError: if the source is not there, or is broken beyond single rows.
     """
     (given,) = inputs_of(source, "rows")
+    shape = shape_of(given)
     pairs = PairTokenizer(tokenizer, max_length=max_length, truncation=truncation)
-    found: list[tuple[TokenPair, TokenPair | None] | RowError] = []
+    found: list[tuple[PromptTokens, PromptTokens | None] | RowError] = []
     for read in islice(rows_of(given.source, given.settings), start - 1, start - 1 + rows):
         if given.tokenised:
-            whole = list(usable([read], pair_of_ids, found.append))
+            whole = list(usable([read], shape.from_ids, found.append))
         else:
-            made = list(usable([read], partial(to_row, form=given.settings.format), found.append))
-            whole = pairs.encode(made, found.append)
+            whole = pairs.encode(list(usable([read], shape.reader(given.settings.format), found.append)), found.append)
         found += pairs.fitted(whole, found.append)
     return found

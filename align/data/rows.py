@@ -1,11 +1,17 @@
-"""The one form that every preference row is brought to, and the errors that point at a row."""
+"""The forms that every preference row is brought to, and the errors that point at a row."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
+
+from align.data.tokens import PromptTokens, TokenPair, UnpairedTokens
+
+Made = TypeVar("Made", bound=PromptTokens)
 
 
 class Message(TypedDict):
@@ -35,35 +41,41 @@ Text = str | list[Message]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A prompt and two completions of it; all three are plain text, or all three are turns.
+class PromptRow(ABC, Generic[Made]):
+    """Abstract: a prompt and one completion of it or two; all are plain text, or all are turns.
 
     Attributes:
-        prompt: what both completions answer; may be the empty string, never an empty conversation.
-        chosen: the preferred completion, without the prompt.
-        rejected: the other one.
-        weight: how much the pair counts in the loss, > 0; relative to 1.
-        chosen_ended: False where the chosen completion was cut off, so that no token closes it.
-        rejected_ended: the same of the rejected one.
+        prompt: what the completions answer; may be the empty string, never an empty conversation.
+        weight: how much the row counts in the loss, > 0; relative to 1.
         tools: what the assistant may call, as JSON schemas, for the chat template.
         template_settings: what the chat template is given besides (``chat_template_kwargs``).
         where: place in the source for people, ``pairs.jsonl:17`` or ``pairs.parquet row 3``.
     """
 
     prompt: Text
-    chosen: Text
-    rejected: Text
     weight: float = 1.0
-    chosen_ended: bool = True
-    rejected_ended: bool = True
     tools: tuple[Mapping[str, Any], ...] = ()
     template_settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     where: str
 
     @property
+    @abstractmethod
+    def completions(self) -> Mapping[str, Text]:
+        """Each completion, without the prompt, under the name of its column."""
+
+    @property
+    @abstractmethod
+    def ended(self) -> Sequence[bool]:
+        """For each completion, False where it was cut off, so that no token closes it."""
+
+    @abstractmethod
+    def tokens(self, prompt_ids: list[int], completions: Sequence[list[int]]) -> Made:
+        """Return the row as token ids; completions in the order of :attr:`completions`."""
+
+    @property
     def says_nothing(self) -> bool:
         """Whether a completion has no text but white space; only transcripts may (see :mod:`align.data.turns`)."""
-        return says_nothing(self.chosen) or says_nothing(self.rejected)
+        return any(says_nothing(completion) for completion in self.completions.values())
 
     @property
     def prompt_digest(self) -> str:
@@ -72,6 +84,88 @@ class Row:
         if self.tools or self.template_settings:
             text += json.dumps([self.tools, dict(self.template_settings)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row(PromptRow[TokenPair]):
+    """A prompt and two completions of it.
+
+    Attributes:
+        chosen: the preferred completion, without the prompt.
+        rejected: the other one.
+        chosen_ended: False where the chosen completion was cut off, so that no token closes it.
+        rejected_ended: the same of the rejected one.
+        chosen_score: how good the chosen completion is, in its scorer's unit; NaN where nobody said.
+        rejected_score: the same of the rejected one.
+    """
+
+    chosen: Text
+    rejected: Text
+    chosen_ended: bool = True
+    rejected_ended: bool = True
+    chosen_score: float = math.nan
+    rejected_score: float = math.nan
+
+    @property
+    def completions(self) -> Mapping[str, Text]:
+        """Both completions, the preferred one first."""
+        return {"chosen": self.chosen, "rejected": self.rejected}
+
+    @property
+    def ended(self) -> Sequence[bool]:
+        """Whether each came to its end."""
+        return self.chosen_ended, self.rejected_ended
+
+    def tokens(self, prompt_ids: list[int], completions: Sequence[list[int]]) -> TokenPair:
+        """Return the pair as token ids."""
+        chosen, rejected = completions
+        return TokenPair(
+            prompt_ids=prompt_ids,
+            chosen_ids=chosen,
+            rejected_ids=rejected,
+            chosen_score=self.chosen_score,
+            rejected_score=self.rejected_score,
+            weight=self.weight,
+            where=self.where,
+            prompt_hash=self.prompt_digest,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpairedRow(PromptRow[UnpairedTokens]):
+    """A prompt and a single completion of it.
+
+    Attributes:
+        completion: without the prompt.
+        desirable: whether the model is to write such completions, or to leave them.
+        completion_ended: False where the completion was cut off, so that no token closes it.
+    """
+
+    completion: Text
+    desirable: bool
+    completion_ended: bool = True
+
+    @property
+    def completions(self) -> Mapping[str, Text]:
+        """The one completion."""
+        return {"completion": self.completion}
+
+    @property
+    def ended(self) -> Sequence[bool]:
+        """Whether it came to its end."""
+        return (self.completion_ended,)
+
+    def tokens(self, prompt_ids: list[int], completions: Sequence[list[int]]) -> UnpairedTokens:
+        """Return the completion as token ids."""
+        (completion,) = completions
+        return UnpairedTokens(
+            prompt_ids=prompt_ids,
+            completion_ids=completion,
+            desirable=self.desirable,
+            weight=self.weight,
+            where=self.where,
+            prompt_hash=self.prompt_digest,
+        )
 
 
 Kind = Literal[
@@ -150,6 +244,30 @@ class RowError(DataError):
         super().__init__(problem, where=where, column=column, fix=fix)
         self.kind = kind
         self.text = text
+
+
+SIDES = {True: " (chosen)", False: " (rejected)"}
+"""What stands behind the place of a pair that is taken apart, by whether the completion is desirable."""
+
+
+def side_of(where: str, desirable: bool) -> str:
+    """Return the place of one completion of a pair that is taken apart.
+
+    Examples:
+        >>> side_of("pairs.jsonl:17", True)
+        'pairs.jsonl:17 (chosen)'
+    """
+    return where + SIDES[desirable]
+
+
+def place_of(where: str) -> str:
+    """Return the place of the row that a completion comes from.
+
+    Examples:
+        >>> place_of("pairs.jsonl:17 (chosen)"), place_of("pairs.jsonl:17")
+        ('pairs.jsonl:17', 'pairs.jsonl:17')
+    """
+    return where.removesuffix(SIDES[True]).removesuffix(SIDES[False])
 
 
 def says_nothing(completion: Text) -> bool:

@@ -10,17 +10,18 @@ r"""From a row to text: chat template, or plain text.
 
 Every completion ends in exactly one token that closes the turn: what a template writes behind its own (a line break
 behind ``<|im_end|>``) is cut, since generation stops there; a completion that ends in no special token gets EOS.
-The exception is a completion whose row says that it was cut off (``chosen_ended`` or ``rejected_ended`` is false):
-nothing closes it, so that the model does not learn to stop in the middle of a sentence.
+The exception is a completion whose row says that it was cut off (``chosen_ended``, ``rejected_ended`` or
+``completion_ended`` is false): nothing closes it, so that the model does not learn to stop in the middle of a sentence.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from align.data.rows import Message, Row, RowError
+from align.data.rows import Message, PromptRow, RowError
 from align.data.special import close, closing_tokens, own_bos, reopen, with_start
 
 SPEAKERS = {"user": "\n\nHuman:", "assistant": "\n\nAssistant:"}
@@ -31,14 +32,12 @@ class Rendered(NamedTuple):
 
     Attributes:
         prompt: everything before the completions.
-        chosen: the preferred completion, up to the token that closes it.
-        rejected: the other one, likewise.
+        completions: each up to the token that closes it, in the row's order.
         templated: whether a chat template wrote it, which then decides about BOS too.
     """
 
     prompt: str
-    chosen: str
-    rejected: str
+    completions: tuple[str, ...]
     templated: bool
 
 
@@ -57,35 +56,32 @@ class Renderer:
         self._templated = has_template(tokenizer)
         self._writes_tools = self._writes_calls = self._writes_system = False
 
-    def __call__(self, row: Row) -> Rendered:
+    def __call__(self, row: PromptRow[Any]) -> Rendered:
         """Return the texts of a row."""
+        given = row.completions.values()
         if isinstance(row.prompt, str):
-            texts = row.prompt, cast(str, row.chosen), cast(str, row.rejected)
+            prompt, texts = row.prompt, [cast(str, completion) for completion in given]
         else:
-            texts = self._conversation(
-                row, row.prompt, cast(list[Message], row.chosen), cast(list[Message], row.rejected)
-            )
+            prompt, texts = self._conversation(row, row.prompt, [cast(list[Message], turns) for turns in given])
         eos = str(self._tokenizer.eos_token)
-        ends = row.chosen_ended, row.rejected_ended
-        closed = [close(text, self._closing, eos) for text in texts[1:]]
-        chosen, rejected = (
-            text if ended else reopen(text, self._closing) for text, ended in zip(closed, ends, strict=True)
+        closed = [close(text, self._closing, eos) for text in texts]
+        completions = tuple(
+            text if ended else reopen(text, self._closing) for text, ended in zip(closed, row.ended, strict=True)
         )
-        return Rendered(texts[0], chosen, rejected, self._templated and not isinstance(row.prompt, str))
+        return Rendered(prompt, completions, self._templated and not isinstance(row.prompt, str))
 
     def _conversation(
-        self, row: Row, prompt: list[Message], chosen: list[Message], rejected: list[Message]
-    ) -> tuple[str, str, str]:
+        self, row: PromptRow[Any], prompt: list[Message], completions: Sequence[list[Message]]
+    ) -> tuple[str, list[str]]:
         if not self._templated:
-            _refuse_tools(row, [*prompt, *chosen, *rejected])
-            before = open_turn(self._tokenizer, prompt, row.where)
-            return before, _transcribed_answer(chosen), _transcribed_answer(rejected)
+            _refuse_tools(row, [*prompt, *chain(*completions)])
+            return open_turn(self._tokenizer, prompt, row.where), [_transcribed_answer(turns) for turns in completions]
         before = self._apply(row, prompt, answer_next=True)
         self._check_tools(row, prompt, before)
         self._check_system(row, prompt, before)
-        return before, self._answer(row, before, [*prompt, *chosen]), self._answer(row, before, [*prompt, *rejected])
+        return before, [self._answer(row, before, [*prompt, *turns]) for turns in completions]
 
-    def _answer(self, row: Row, before: str, turns: list[Message]) -> str:
+    def _answer(self, row: PromptRow[Any], before: str, turns: list[Message]) -> str:
         whole = self._apply(row, turns)
         self._check_calls(row, turns, whole)
         if not whole.startswith(before):
@@ -98,18 +94,20 @@ class Renderer:
             )
         return whole.removeprefix(before)
 
-    def _apply(self, row: Row, turns: Sequence[Message], *, answer_next: bool = False, tools: bool = True) -> str:
+    def _apply(
+        self, row: PromptRow[Any], turns: Sequence[Message], *, answer_next: bool = False, tools: bool = True
+    ) -> str:
         given = {**row.template_settings, "tools": [dict(t) for t in row.tools] if tools and row.tools else None}
         return _apply(self._tokenizer, turns, row.where, answer_next=answer_next, settings=given)
 
-    def _check_tools(self, row: Row, prompt: list[Message], text: str) -> None:
+    def _check_tools(self, row: PromptRow[Any], prompt: list[Message], text: str) -> None:
         if not row.tools or self._writes_tools:
             return
         if self._apply(row, prompt, answer_next=True, tools=False) == text:
             raise _left_out("tools", row.where)
         self._writes_tools = True
 
-    def _check_system(self, row: Row, prompt: list[Message], text: str) -> None:
+    def _check_system(self, row: PromptRow[Any], prompt: list[Message], text: str) -> None:
         if self._writes_system or prompt[0]["role"] != "system" or not prompt[0]["content"].strip():
             return
         try:
@@ -121,7 +119,7 @@ class Renderer:
             raise RowError("template", "the chat template leaves the system turn out", where=row.where, fix=fix)
         self._writes_system = True
 
-    def _check_calls(self, row: Row, turns: list[Message], text: str) -> None:
+    def _check_calls(self, row: PromptRow[Any], turns: list[Message], text: str) -> None:
         if self._writes_calls or not any("tool_calls" in turn for turn in turns):
             return
         bare = [cast(Message, {key: v for key, v in turn.items() if key != "tool_calls"}) for turn in turns]
@@ -135,7 +133,7 @@ def _left_out(what: str, where: str) -> RowError:
     return RowError("template", f"the chat template leaves the {what} out", where=where, fix=fix)
 
 
-def _refuse_tools(row: Row, turns: Sequence[Message]) -> None:
+def _refuse_tools(row: PromptRow[Any], turns: Sequence[Message]) -> None:
     called = any(turn["role"] == "tool" or "tool_calls" in turn for turn in turns)
     for what, there in (("tools", row.tools or called), ("chat_template_kwargs", row.template_settings)):
         if there:

@@ -8,13 +8,19 @@ writes BOS itself or leaves it out on purpose, as everywhere that templates are 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from align.data.rows import Row, RowError
+from align.data.cache import tokenizer_state
+from align.data.rows import PromptRow, RowError
 from align.data.special import own_bos, with_start
 from align.data.template import Rendered, Renderer
-from align.data.truncate import POLICIES, TokenPair, Truncation, truncate
+from align.data.tokens import PromptTokens
+from align.data.truncate import POLICIES, Truncation, truncate
+
+Tokens = TypeVar("Tokens", bound=PromptTokens)
 
 Refuse = Callable[[RowError], None]
 """What is done about a row that cannot be used."""
@@ -37,14 +43,18 @@ class Counts:
     """What became of the rows so far.
 
     Attributes:
-        rows: rows that could be used.
-        truncated: pairs that were cut.
-        dropped: pairs left out for their length.
+        rows: rows that could be used; a pair that is taken apart is two.
+        truncated: rows that were cut.
+        dropped: rows left out for their length.
         silent: rows in which a completion says nothing (transcripts only).
         transcribed: conversations written as transcripts, because the tokenizer has no chat template.
         prompt_tokens: tokens of the prompts kept, each counted once.
         chosen_tokens: tokens of the chosen completions kept.
         rejected_tokens: tokens of the rejected completions kept.
+        desirable: single completions kept that are desirable.
+        undesirable: single completions kept that are not.
+        desirable_tokens: tokens of the former.
+        undesirable_tokens: tokens of the latter.
     """
 
     rows: int = 0
@@ -55,15 +65,32 @@ class Counts:
     prompt_tokens: int = 0
     chosen_tokens: int = 0
     rejected_tokens: int = 0
+    desirable: int = 0
+    undesirable: int = 0
+    desirable_tokens: int = 0
+    undesirable_tokens: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Rows kept."""
+        return self.rows - self.dropped
 
     @property
     def pairs(self) -> int:
         """Pairs kept."""
-        return self.rows - self.dropped
+        return self.kept - self.desirable - self.undesirable
+
+    def keep(self, row: PromptTokens) -> None:
+        """Count the tokens of a row that is kept, and what it is."""
+        self.prompt_tokens += len(row.prompt_ids)
+        for name, ids in row.completions.items():
+            setattr(self, f"{name}_tokens", getattr(self, f"{name}_tokens") + len(ids))
+        self.desirable += "desirable" in row.completions
+        self.undesirable += "undesirable" in row.completions
 
 
 class PairTokenizer:
-    """Turns rows into token pairs of at most ``max_length`` tokens, and counts what it does.
+    """Turns rows, pairs or single completions, into at most ``max_length`` token ids, and counts what it does.
 
     Args:
         tokenizer: of the model that is trained.
@@ -94,8 +121,17 @@ class PairTokenizer:
         self._render = Renderer(tokenizer)
         self._bos = own_bos(tokenizer)
 
-    def __call__(self, rows: Sequence[Row], refuse: Refuse = raise_fault) -> list[TokenPair]:
-        """Return the pairs of the rows, those dropped left out; one call of the tokenizer for all.
+    @property
+    def key(self) -> dict[str, Any]:
+        """Everything that decides about the ids, for the cache."""
+        return {
+            "tokenizer": tokenizer_state(self._tokenizer),
+            "max_length": self.max_length,
+            "truncation": self.truncation,
+        }
+
+    def __call__(self, rows: Sequence[PromptRow[Tokens]], refuse: Refuse = raise_fault) -> list[Tokens]:
+        """Return the rows as ids, those dropped left out; one call of the tokenizer for all.
 
         Args:
             rows: the rows.
@@ -104,63 +140,53 @@ class PairTokenizer:
         """
         return self.fit(self.encode(rows, refuse), refuse)
 
-    def encode(self, rows: Sequence[Row], refuse: Refuse = raise_fault) -> list[TokenPair]:
-        """Return the pairs of the rows in their whole length, without counting them; ``refuse`` as in a call."""
+    def encode(self, rows: Sequence[PromptRow[Tokens]], refuse: Refuse = raise_fault) -> list[Tokens]:
+        """Return the rows as ids in their whole length, without counting them; ``refuse`` as in a call."""
         rendered = [(row, text) for row in rows if (text := self._rendered(row, refuse)) is not None]
         if not rendered:
             return []
-        pieces = [piece for _, text in rendered for piece in (text.prompt, text.chosen, text.rejected)]
+        pieces = [piece for _, text in rendered for piece in (text.prompt, *text.completions)]
         ids: list[list[int]] = self._tokenizer(
             pieces, add_special_tokens=False, return_attention_mask=False, verbose=False
         )["input_ids"]
-        triples = zip(ids[::3], ids[1::3], ids[2::3], strict=True)
         self.counts.silent += sum(row.says_nothing for row, _ in rendered)
         self.counts.transcribed += sum(not (text.templated or isinstance(row.prompt, str)) for row, text in rendered)
-        return [self._pair(row, text, *triple) for (row, text), triple in zip(rendered, triples, strict=True)]
+        left = iter(ids)
+        return [
+            self._tokens(row, text, next(left), list(islice(left, len(text.completions)))) for row, text in rendered
+        ]
 
-    def fit(self, pairs: Sequence[TokenPair], refuse: Refuse = raise_fault) -> list[TokenPair]:
-        """Return the pairs cut to length, those dropped left out, and count them; ``refuse`` as in a call."""
-        return [fitting for _, fitting in self.fitted(pairs, refuse) if fitting is not None]
+    def fit(self, rows: Sequence[Tokens], refuse: Refuse = raise_fault) -> list[Tokens]:
+        """Return the rows cut to length, those dropped left out, and count them; ``refuse`` as in a call."""
+        return [fitting for _, fitting in self.fitted(rows, refuse) if fitting is not None]
 
-    def fitted(
-        self, pairs: Sequence[TokenPair], refuse: Refuse = raise_fault
-    ) -> Iterator[tuple[TokenPair, TokenPair | None]]:
-        """Yield each pair whole and cut to length (None where it is dropped), and count them."""
-        for pair in pairs:
+    def fitted(self, rows: Sequence[Tokens], refuse: Refuse = raise_fault) -> Iterator[tuple[Tokens, Tokens | None]]:
+        """Yield each row whole and cut to length (None where it is dropped), and count them."""
+        for row in rows:
             try:
-                fitting = truncate(pair, self.max_length, self.truncation, bos=self._tokenizer.bos_token_id)
+                fitting = truncate(row, self.max_length, self.truncation, bos=self._tokenizer.bos_token_id)
             except RowError as fault:
                 refuse(fault)
                 continue
-            self._count(pair, fitting)
-            yield pair, fitting
+            self._count(row, fitting)
+            yield row, fitting
 
-    def _rendered(self, row: Row, refuse: Refuse) -> Rendered | None:
+    def _rendered(self, row: PromptRow[Any], refuse: Refuse) -> Rendered | None:
         try:
             return self._render(row)
         except RowError as fault:
             refuse(fault)
             return None
 
-    def _pair(self, row: Row, text: Rendered, prompt: list[int], chosen: list[int], rejected: list[int]) -> TokenPair:
-        return TokenPair(
-            prompt_ids=with_start(prompt, self._tokenizer, None if text.templated else self._bos),
-            chosen_ids=chosen,
-            rejected_ids=rejected,
-            weight=row.weight,
-            where=row.where,
-            prompt_hash=row.prompt_digest,
-        )
+    def _tokens(self, row: PromptRow[Tokens], text: Rendered, prompt: list[int], ids: list[list[int]]) -> Tokens:
+        return row.tokens(with_start(prompt, self._tokenizer, None if text.templated else self._bos), ids)
 
-    def _count(self, before: TokenPair, after: TokenPair | None) -> None:
+    def _count(self, before: PromptTokens, after: PromptTokens | None) -> None:
         self.counts.rows += 1
-        if after is None:
-            self.counts.dropped += 1
-            return
-        self.counts.truncated += after is not before
-        self.counts.prompt_tokens += len(after.prompt_ids)
-        self.counts.chosen_tokens += len(after.chosen_ids)
-        self.counts.rejected_tokens += len(after.rejected_ids)
+        self.counts.dropped += after is None
+        self.counts.truncated += after is not None and after is not before
+        if after is not None:
+            self.counts.keep(after)
 
 
 def resolved_length(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> int | None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, cast
 
 from align.data.rows import Message, RowError
@@ -128,8 +129,44 @@ def split_given_prompt(prompt: Any, chosen: list[Message], rejected: list[Messag
     return turns, chosen[len(turns) :], rejected[len(turns) :]
 
 
-def check_order(prompt: list[Message], chosen: list[Message], rejected: list[Message], where: str) -> None:
+def split_completion(prompt: Any, turns: list[Message], where: str) -> tuple[list[Message], list[Message]]:
+    """Split the turns of a single completion from its prompt.
+
+    The completion may come alone, or as the whole conversation with the prompt in front. Without a prompt it is the
+    last turn; behind a prompt that is text, everything after the last user turn that says it.
+
+    Raises:
+        RowError: if a whole conversation does not hold the prompt.
+    """
+    if prompt is None:
+        return turns[:-1], turns[-1:]
+    alone = turns[0]["role"] == "assistant"
+    if isinstance(prompt, str):
+        if alone:
+            return [Message(role="user", content=prompt)], turns
+        asked = [
+            number
+            for number, turn in enumerate(turns, 1)
+            if turn["role"] == "user" and turn["content"].split() == prompt.split()
+        ]
+        if not asked:
+            raise RowError("prompts_differ", "is no user turn of the completion", where=where, column="prompt")
+        return turns[: asked[-1]], turns[asked[-1] :]
+    given = read_turns(prompt, where, "prompt")
+    if alone:
+        return given, turns
+    if turns[: len(given)] != given:
+        raise RowError("prompts_differ", "is not how the completion begins", where=where, column="prompt")
+    return given, turns[len(given) :]
+
+
+def check_order(prompt: list[Message], completions: Mapping[str, list[Message]], where: str) -> None:
     """Check that turns stand in an order that can be trained on.
+
+    Args:
+        prompt: turns before the completions.
+        completions: turns of each, by the name of its column.
+        where: place of the row.
 
     Raises:
         RowError: if there is no prompt, it ends with neither a user's nor a tool's turn, a completion does not begin
@@ -141,12 +178,12 @@ def check_order(prompt: list[Message], chosen: list[Message], rejected: list[Mes
 
     if not prompt or prompt[-1]["role"] not in ("user", "tool"):
         refuse("must end with a user turn (or a tool's)", "prompt")
-    for column, side in (("chosen", chosen), ("rejected", rejected)):
+    for column, side in completions.items():
         if not side or side[0]["role"] != "assistant" or side[-1]["role"] != "assistant":
             refuse("must begin and end with an assistant turn, after the prompt", column)
-    if any(turn["role"] == "system" for turn in [*prompt[1:], *chosen, *rejected]):
+    if any(turn["role"] == "system" for turn in chain(prompt[1:], *completions.values())):
         refuse("a system turn must be the first of the prompt")
-    for column, turns in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
+    for column, turns in {"prompt": prompt, **completions}.items():
         before = [None, *(turn["role"] for turn in turns)]
         if any(
             turn["role"] == "tool" and last not in ("assistant", "tool")

@@ -1,7 +1,7 @@
 """Metrics of a logging interval: summed on the device, brought together once when they are logged."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -16,17 +16,28 @@ class Meter:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._rows = 0
+        self._counts: dict[str, Tensor | int] = {}
         self._positions: list[Tensor] = []
         self._capacity = 0
         self._since = time.perf_counter()
 
-    def add(self, metrics: Mapping[str, Tensor], attention_mask: Tensor) -> None:
-        """Count a batch: metrics of shape (rows,), and which of its positions hold real tokens."""
-        for name, values in metrics.items():
-            total = values.detach().double().sum()
+    def add(
+        self, metrics: Mapping[str, Tensor], attention_mask: Tensor, partial: Collection[str] = frozenset()
+    ) -> None:
+        """Count a batch.
+
+        Args:
+            metrics: of shape (rows,).
+            attention_mask: which positions of the batch hold real tokens.
+            partial: metrics that do not apply to every row; where one is NaN, it does not apply to the row. NaN in
+                any other metric is a fault, and makes its mean NaN.
+        """
+        for name, given in metrics.items():
+            values = given.detach().double()
+            total = values.nansum() if name in partial else values.sum()
+            count = values.isnan().logical_not().sum() if name in partial else len(values)
             self._sums[name] = self._sums[name] + total if name in self._sums else total
-        self._rows += len(next(iter(metrics.values())))
+            self._counts[name] = self._counts.get(name, 0) + count
         self._positions.append(attention_mask.sum())
         self._capacity += attention_mask.numel()
 
@@ -37,17 +48,18 @@ class Meter:
             gather: from a vector of shape (n,) to those of all processes, one after the other.
 
         Returns:
-            Every metric, ``tokens_per_second`` (real tokens of all processes) and ``padding_fraction``.
+            Every metric that applied to a row, ``tokens_per_second`` (real tokens of all processes) and
+            ``padding_fraction``.
         """
-        if not self._rows:
+        if not self._sums:
             return {}
         seconds = time.perf_counter() - self._since
         tokens = torch.stack(self._positions).sum().double()
-        counts = torch.tensor([self._rows, self._capacity], dtype=torch.float64, device=tokens.device)
-        mine = torch.cat([torch.stack(list(self._sums.values())), tokens[None], counts])
-        sums = gather(mine).view(-1, len(mine)).sum(0).tolist()
-        *totals, real, rows, capacity = sums
-        means = {name: total / rows for name, total in zip(self._sums, totals, strict=True)}
+        numbers = [*self._sums.values(), *self._counts.values(), tokens, self._capacity]
+        mine = torch.stack([torch.as_tensor(n, dtype=torch.float64, device=tokens.device) for n in numbers])
+        *sums, real, capacity = gather(mine).view(-1, len(mine)).sum(0).tolist()
+        totals, counts = sums[: len(self._sums)], sums[len(self._sums) :]
+        means = {name: total / count for name, total, count in zip(self._sums, totals, counts, strict=True) if count}
         self.__init__()  # type: ignore[misc]
         return {**means, "tokens_per_second": real / seconds, "padding_fraction": 1 - real / capacity}
 

@@ -27,6 +27,7 @@ def test_skipped_rows_are_counted_and_come_back_as_they_were(tmp_path: Path):
     bad.take(FAULT, {"chosen": "", "half": "\ud83d", "when": Path("x")})
     bad.take(RowError("not_json", "is no JSON", where="a.jsonl:4", text="{"), None)
     assert (bad.total, dict(bad.counts)) == (2, {"empty": 1, "not_json": 1})
+    assert bad.first is FAULT
     (tmp_path / "s.jsonl").write_text(stream.getvalue(), encoding="utf-8")
     first, second = read_skipped(tmp_path / "s.jsonl")
     assert first.row == {"chosen": "", "half": "\ud83d", "when": "x"}

@@ -38,3 +38,12 @@ def test_a_file_that_is_broken_as_a_whole(tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(DataError, match="is no whole gzip file"):
         check_rows(SourceSettings(path=str(tmp_path / "a.jsonl.gz")))
+
+
+def test_single_completions_are_told_by_the_first_row(plain, write_jsonl):
+    single = {"prompt": "Is it?", "completion": " Yes.", "label": True}
+    file = write_jsonl([single, {**single, "label": "good"}, {**single, "completion": " Yes." * 50}])
+    report = check_rows(SourceSettings(path=file), plain, max_length=60)
+    assert (report.unpaired, report.rows, report.bad, report.truncated) == (True, 3, 1, 1)
+    assert report.faults["wrong_type"].places == ["pairs.jsonl:2"]
+    assert not check_rows(SourceSettings(path=write_jsonl([GOOD]))).unpaired

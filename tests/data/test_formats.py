@@ -1,4 +1,5 @@
 import json
+import math
 from typing import Any
 
 import pytest
@@ -210,3 +211,22 @@ def test_completions_say_whether_they_were_cut_off(given, ended):
 def test_cut_off_is_true_or_false(given):
     with pytest.raises(DataError, match=r"pairs.csv:2: column 'rejected_ended' must be true or false"):
         to_row({"prompt": "a", "chosen": "b", "rejected": "c", "rejected_ended": given}, "pairs.csv:2")
+
+
+def test_scores_are_read():
+    row = to_row({**TEXT, "chosen_score": "1.5"}, "a:1")
+    assert row.chosen_score == 1.5
+    assert math.isnan(row.rejected_score)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"prompt": "p", "completion": "c", "label": True},
+        {"prompt": "p", "completion": "c", "label": 0, "chosen": None, "rejected": ""},
+        {"prompt_ids": [1], "completion_ids": [2], "desirable": True},
+    ],
+)
+def test_a_single_completion_is_no_pair_and_told_so(raw: dict[str, Any]):
+    with pytest.raises(RowError, match=r"a:1: the row is a single completion .* on single completions, such as kto"):
+        to_row(raw, "a:1")

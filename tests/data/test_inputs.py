@@ -1,7 +1,7 @@
 import datasets
 import pytest
 
-from align.data.inputs import inputs_of, pair_of_ids
+from align.data.inputs import completions_of_ids, inputs_of, pair_of_ids
 from align.data.rows import DataError
 from align.recipe.schema import SourceSettings
 
@@ -58,3 +58,27 @@ def test_pairs_of_ids():
     for bad in ([], None, [1.5], [-1], "12"):
         with pytest.raises(DataError, match=r"d row 1: column 'chosen_ids' must be a list of at least one token id"):
             pair_of_ids({**IDS, "chosen_ids": bad}, "d row 1")
+
+
+def test_completions_of_ids():
+    shared = {"prompt_ids": [1], "weight": 2, "where": "a.jsonl:3"}
+    (row,) = completions_of_ids({**shared, "completion_ids": [4], "desirable": False}, "d row 1")
+    assert (row.completion_ids, row.desirable, row.weight, row.where) == ([4], False, 2.0, "a.jsonl:3")
+    good, bad = completions_of_ids({**shared, "chosen_ids": [4], "rejected_ids": [5]}, "d row 1")
+    assert (good.completion_ids, good.desirable, good.where) == ([4], True, "a.jsonl:3 (chosen)")
+    assert (bad.completion_ids, bad.desirable, bad.where) == ([5], False, "a.jsonl:3 (rejected)")
+    assert good.prompt_hash == bad.prompt_hash == row.prompt_hash
+    for bad_raw, said in (
+        ({"prompt_ids": [1], "completion_ids": [], "desirable": True}, "'completion_ids' must be a list"),
+        ({"prompt_ids": [1], "completion_ids": [2]}, "'desirable' is not there"),
+        ({"prompt_ids": [1], "completion_ids": [2], "desirable": 3}, "'desirable' must be true or false"),
+    ):
+        with pytest.raises(DataError, match=said):
+            completions_of_ids(bad_raw, "d row 1")
+
+
+def test_single_completions_of_ids_are_no_pairs():
+    with pytest.raises(DataError, match="is a single completion"):
+        pair_of_ids({"prompt_ids": [1], "completion_ids": [2], "desirable": True}, "d row 1")
+    data = datasets.Dataset.from_list([{"prompt_ids": [1], "completion_ids": [2], "desirable": True}])
+    assert inputs_of(data, "d")[0].tokenised

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from align.data import tokenize
 from align.data.bad_rows import read_skipped
-from align.data.prepare import prepare_pairs, split_by_prompt
+from align.data.prepare import prepare_pairs, prepare_unpaired, split_by_prompt
 from align.data.rows import DataError, RowError
 from align.data.store import PreparationReport, describe
 from align.recipe.schema import SourceSettings
@@ -75,7 +77,7 @@ def test_every_kind_of_file_gives_the_same_pairs(tmp_path: Path, plain, kind: st
 def test_columns_and_places(plain, write_jsonl):
     data = prepare_pairs([SourceSettings(path=write_jsonl(ROWS))], plain).dataset
     assert data.column_names == [
-        *("prompt_ids", "chosen_ids", "rejected_ids"),
+        *("prompt_ids", "chosen_ids", "rejected_ids", "chosen_score", "rejected_score"),
         *("length", "weight", "where", "prompt_hash"),
     ]
     assert data[16]["where"] == "pairs.jsonl:17"
@@ -209,12 +211,139 @@ def test_no_pair_left(plain):
 def test_pairs_that_are_tokens_already(plain):
     given = prepare_pairs(ROWS, plain).dataset
     again = prepare_pairs(given, plain)
-    assert again.dataset.to_list() == given.to_list()
+    pandas.testing.assert_frame_equal(again.dataset.to_pandas(), given.to_pandas())
     bare = prepare_pairs(given.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]), plain, max_length=9)
     assert set(bare.dataset["weight"]) == {1.0}
     assert bare.dataset[2]["where"] == "train_dataset row 3"
     assert max(len(r["prompt_ids"]) + len(r["chosen_ids"]) for r in given) > 9
     assert max(len(r["prompt_ids"]) + len(r["chosen_ids"]) for r in bare.dataset) == 9
+
+
+def test_scores_come_through(plain, tmp_path: Path):
+    file = tmp_path / "pairs.csv"
+    file.write_text("prompt,chosen,rejected,chosen_score,worse\np, a, b,0.5,-2\nq, a, b,,1\n")
+    source = SourceSettings(path=str(file), columns={"rejected_score": "worse"})
+    data = prepare_pairs(source, plain).dataset
+    np.testing.assert_array_equal(data["chosen_score"], [0.5, np.nan])
+    np.testing.assert_array_equal(data["rejected_score"], [-2.0, 1.0])
+    assert data.features["chosen_score"].dtype == "float32"
+    again = prepare_pairs(data, plain, max_length=9).dataset
+    np.testing.assert_array_equal(again["chosen_score"], [0.5, np.nan])
+    with pytest.raises(RowError, match="column 'chosen_score' must be a finite number, got 'high'"):
+        prepare_pairs([{**ROWS[0], "chosen_score": "high"}], plain)
+
+
+SINGLE = [
+    {"prompt": f"Is the sky {i % 40}?", "completion": f" Yes {i}.", "label": i % 3 > 0, "weight": 1 + i % 2}
+    for i in range(60)
+]
+
+
+def singles(data: datasets.Dataset) -> list[Any]:
+    return [(row["prompt_ids"], row["completion_ids"], row["desirable"], row["weight"]) for row in data]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_single_completions_of_every_kind_of_file(tmp_path: Path, plain, kind: str):
+    table = pandas.DataFrame(SINGLE)
+    file = tmp_path / f"rows.{kind}"
+    if kind == "jsonl":
+        table.to_json(file, orient="records", lines=True)
+    else:
+        getattr(table, f"to_{kind}")(file, index=False)
+    prepared = prepare_unpaired(SourceSettings(path=str(file)), plain)
+    assert prepared.dataset.column_names == [
+        *("prompt_ids", "completion_ids", "desirable"),
+        *("length", "weight", "where", "prompt_hash"),
+    ]
+    assert singles(prepared.dataset) == singles(prepare_unpaired(SINGLE, plain).dataset)
+    row = prepared.dataset[16]
+    assert (plain.decode(row["prompt_ids"]), row["desirable"]) == (SINGLE[16]["prompt"], True)
+    assert plain.decode(row["completion_ids"]) == " Yes 16.<|endoftext|>"
+    assert row["length"] == len(row["prompt_ids"]) + len(row["completion_ids"])
+    assert (prepared.report.desirable, prepared.report.undesirable, prepared.report.pairs) == (40, 20, 0)
+    kept = prepared.report.desirable_tokens + prepared.report.undesirable_tokens
+    assert kept == sum(len(row["completion_ids"]) for row in prepared.dataset)
+    assert describe(prepared.report).startswith("60 completions (40 desirable, 20 undesirable); 0.0 % truncated")
+    assert prepare_unpaired(SourceSettings(path=str(file)), plain).cached
+
+
+def test_a_pair_taken_apart_has_the_ids_of_the_pair(chatml, plain, plain_llama, write_jsonl):
+    turns = [{"role": "user", "content": "Hi"}]
+    rows = [*ROWS[:5], {"prompt": turns, "chosen": "Yo", "rejected": "No", "rejected_ended": False}]
+    for tokenizer in (chatml, plain, plain_llama):
+        source = SourceSettings(path=write_jsonl(rows))
+        pairs, apart = prepare_pairs(source, tokenizer), prepare_unpaired(source, tokenizer)
+        assert apart.dataset._fingerprint != pairs.dataset._fingerprint
+        expected = [
+            (pair["prompt_ids"], pair[f"{side}_ids"], side == "chosen", pair["weight"])
+            for pair in pairs.dataset
+            for side in ("chosen", "rejected")
+        ]
+        assert singles(apart.dataset) == expected
+        assert apart.dataset["where"][:3] == [
+            "pairs.jsonl:1 (chosen)",
+            "pairs.jsonl:1 (rejected)",
+            "pairs.jsonl:2 (chosen)",
+        ]
+        assert (
+            apart.dataset["prompt_hash"][::2] == apart.dataset["prompt_hash"][1::2] == pairs.dataset["prompt_hash"][:]
+        )
+        assert (apart.report.rows, apart.report.desirable, apart.report.undesirable) == (12, 6, 6)
+        taken = prepare_unpaired(pairs.dataset, tokenizer)
+        assert singles(taken.dataset) == expected
+        assert taken.dataset["where"][:] == apart.dataset["where"][:]
+
+
+def test_places_of_pairs_taken_apart_follow_the_file(plain, write_jsonl, calls):
+    rows = [*ROWS[:3], {"prompt": "p " * 9, "chosen": "a " * 30, "rejected": "b"}, {"prompt": "p " * 40, **BAD[0]}]
+    options: dict[str, Any] = {"max_length": 40, "truncation": "drop", "on_bad_row": "skip"}
+    first = prepare_unpaired(SourceSettings(path=write_jsonl(rows)), plain, **options)
+    again = prepare_unpaired(SourceSettings(path=write_jsonl(rows, "b.jsonl")), plain, **options)
+    assert again.cached
+    assert again.dataset["where"][-2:] == ["b.jsonl:3 (rejected)", "b.jsonl:4 (rejected)"]
+    assert (first.report.dropped, first.report.skipped) == (1, {"same": 1})
+
+
+def test_a_bad_side_of_a_pair_is_written_down_with_its_row(plain, write_jsonl):
+    rows = [*ROWS[:2], {**ROWS[2], "prompt": "p " * 40}]
+    prepared = prepare_unpaired(SourceSettings(path=write_jsonl(rows)), plain, max_length=20, on_bad_row="skip")
+    skipped = list(read_skipped(prepared.skipped_file))
+    assert [row.where for row in skipped] == ["pairs.jsonl:3 (chosen)", "pairs.jsonl:3 (rejected)"]
+    assert [row.row for row in skipped] == [rows[2]] * 2
+
+
+def test_single_completions_that_are_tokens_already(plain):
+    given = prepare_unpaired(SINGLE, plain).dataset
+    assert prepare_unpaired(given, plain).dataset.to_list() == given.to_list()
+    bare = prepare_unpaired(given.select_columns(["prompt_ids", "completion_ids", "desirable"]), plain, max_length=9)
+    assert set(bare.dataset["weight"]) == {1.0}
+    assert max(bare.dataset["length"]) == 9
+    with pytest.raises(RowError, match=r"train_dataset row 1: column 'desirable' is not there"):
+        prepare_unpaired(given.select_columns(["prompt_ids", "completion_ids"]), plain)
+
+
+def test_pairs_that_are_single_completions_are_told_so(plain, write_jsonl):
+    said = r"is a single completion with a label, but the objective needs pairs .* such as kto"
+    for given in (SourceSettings(path=write_jsonl(SINGLE)), prepare_unpaired(SINGLE, plain).dataset):
+        with pytest.raises(RowError, match=said) as error:
+            prepare_pairs(given, plain)
+        assert error.value.kind == "missing"
+    with pytest.raises(DataError, match=rf"no pair is left: .*60 that cannot be used \(missing; the first: .*{said}"):
+        prepare_pairs(SINGLE, plain, on_bad_row="skip")
+
+
+def test_the_split_of_single_completions_keeps_prompts_together(plain):
+    prepared = prepare_unpaired(ROWS, plain)
+    train, held_out = split_by_prompt(prepared, 0.3)
+    assert len(train) + len(held_out) == 120
+    assert not set(train["prompt_hash"]) & set(held_out["prompt_hash"])
+    _, of_pairs = split_by_prompt(prepare_pairs(ROWS, plain), 0.3)
+    assert set(of_pairs["prompt_hash"]) == set(held_out["prompt_hash"])
+    with pytest.raises(DataError, match="leaves no completion held out"):
+        split_by_prompt(prepare_unpaired(ROWS[:1], plain), 1e-9)
+    with pytest.raises(DataError, match="no completion is left"):
+        prepare_unpaired(SINGLE, plain, max_length=2, truncation="drop")
 
 
 def test_the_split_keeps_prompts_together(chatml, llama):

@@ -60,3 +60,14 @@ def test_tokenised_rows_and_plain_data(plain, write_jsonl):
         read_previewed(SourceSettings(path="nowhere.jsonl"), plain)
     mapping = seen(plain, write_jsonl, [ROW])[0].as_mapping()
     assert mapping["chosen"][-1] == {"kind": "closing", "text": "<|endoftext|>", "tokens": 1}
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_a_single_completion_stands_on_one_side(chatml, write_jsonl, label):
+    single = {"prompt": TURNS["prompt"], "completion": TURNS["chosen"], "label": label}
+    (row,) = seen(chatml, write_jsonl, [single])
+    sides = [[(p.kind, p.text) for p in side] for side in (row.chosen, row.rejected)]
+    assert sides[not label] == [("completion", "Yes."), ("closing", "<|im_end|>")]
+    assert (sides[label], row.desirable) == ([], label)
+    (dropped,) = seen(chatml, write_jsonl, [single], max_length=2, truncation="drop")
+    assert (dropped.dropped, dropped.truncated) == (True, True)

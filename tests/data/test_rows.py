@@ -1,7 +1,7 @@
 import pickle
 from pathlib import Path
 
-from align.data.rows import KINDS, DataError, Row
+from align.data.rows import KINDS, DataError, Row, UnpairedRow, place_of, side_of
 
 
 def test_an_error_names_place_column_and_fix():
@@ -29,3 +29,18 @@ def test_the_documentation_knows_every_kind():
     page = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8")
     for kind, meaning in KINDS.items():
         assert f"| `{kind}` | {meaning} |" in page
+
+
+def test_a_row_as_ids():
+    row = Row(prompt="p", chosen="a", rejected="b", chosen_score=2.0, weight=3.0, where="x:1")
+    pair = row.tokens([1], [[2], [3]])
+    assert (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids) == ([1], [2], [3])
+    assert (pair.chosen_score, pair.weight, pair.where) == (2.0, 3.0, "x:1")
+    single = UnpairedRow(prompt="p", completion="a", desirable=False, where="x:2")
+    ids = single.tokens([1], [[2]])
+    assert (ids.completion_ids, ids.desirable, ids.prompt_hash) == ([2], False, pair.prompt_hash)
+
+
+def test_a_place_in_a_pair_that_is_taken_apart_leads_back():
+    for desirable in (True, False):
+        assert place_of(side_of("pairs.parquet row 3", desirable)) == "pairs.parquet row 3"

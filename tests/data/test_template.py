@@ -16,41 +16,40 @@ def test_chatml_is_cut_behind_the_token_that_closes(chatml):
     assert rendered.prompt == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nIs the sky blue?<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert (rendered.chosen, rendered.rejected) == ("Yes.<|im_end|>", "No.<|im_end|>")
+    assert rendered.completions == ("Yes.<|im_end|>", "No.<|im_end|>")
     assert rendered.templated
 
 
 def test_llamas_turns_close_with_their_own_token(llama):
     rendered = Renderer(llama)(TURNS)
     assert rendered.prompt.startswith("<|bos|><|head|>system<|/head|>")
-    assert (rendered.chosen, rendered.rejected) == ("Yes.<|eot|>", "No.<|eot|>")
+    assert rendered.completions == ("Yes.<|eot|>", "No.<|eot|>")
 
 
 def test_a_template_without_a_closing_token_gets_eos(chatml):
     chatml.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}" + (
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
-    assert Renderer(chatml)(TURNS).chosen == "Yes.\n<|endoftext|>"
+    assert Renderer(chatml)(TURNS).completions[0] == "Yes.\n<|endoftext|>"
 
 
 def test_without_a_template_a_conversation_is_a_transcript(plain):
     rendered = Renderer(plain)(TURNS)
     assert rendered == (
         "Be brief.\n\nHuman: Is the sky blue?\n\nAssistant:",
-        " Yes.<|endoftext|>",
-        " No.<|endoftext|>",
+        (" Yes.<|endoftext|>", " No.<|endoftext|>"),
         False,
     )
     assert not has_template(plain)
 
 
 def test_plain_text_is_never_templated(chatml):
-    assert Renderer(chatml)(TEXT) == ("Sky?", " Blue.<|endoftext|>", " Red.<|endoftext|>", False)
+    assert Renderer(chatml)(TEXT) == ("Sky?", (" Blue.<|endoftext|>", " Red.<|endoftext|>"), False)
 
 
 def test_a_completion_of_several_turns_closes_at_its_end(chatml):
     row = Row(prompt=[USER], chosen=[YES, USER, NO], rejected=[NO], where="a:1")
-    chosen = Renderer(chatml)(row).chosen
+    chosen = Renderer(chatml)(row).completions[0]
     assert chosen.startswith("Yes.<|im_end|>\n<|im_start|>user\n")
     assert chosen.endswith("assistant\nNo.<|im_end|>")
 
@@ -91,12 +90,12 @@ def test_the_prompt_alone_without_a_template(plain_llama):
 
 def test_a_completion_that_was_cut_off_is_not_closed(chatml):
     cut = Row(prompt=[USER], chosen=[YES], rejected=[NO], rejected_ended=False, where="pairs.jsonl:6")
-    assert Renderer(chatml)(cut)[1:3] == ("Yes.<|im_end|>", "No.")
+    assert Renderer(chatml)(cut).completions == ("Yes.<|im_end|>", "No.")
 
 
 def test_nor_is_one_in_a_transcript(plain):
     cut = Row(prompt=[USER], chosen=[YES], rejected=[NO], rejected_ended=False, where="pairs.jsonl:6")
-    assert Renderer(plain)(cut)[1:3] == (" Yes.<|endoftext|>", " No.")
+    assert Renderer(plain)(cut).completions == (" Yes.<|endoftext|>", " No.")
 
 
 TOOLS = (
@@ -115,9 +114,9 @@ def test_tools_go_through_the_template(chatml):
     assert rendered.prompt.startswith('<|im_start|>tools\n[{"name": "look"}]<|im_end|>')
     assert 'assistant\nCALL [{"function"' in rendered.prompt
     assert "<|im_start|>tool\nblue<|im_end|>" in rendered.prompt
-    assert rendered.chosen == "Yes.<|im_end|>"
+    assert rendered.completions[0] == "Yes.<|im_end|>"
     called = Renderer(chatml)(Row(prompt=[USER], chosen=[ASKS], rejected=[NO], where="a:1"))
-    assert called.chosen.startswith('CALL [{"function": {"name": "look"')
+    assert called.completions[0].startswith('CALL [{"function": {"name": "look"')
 
 
 def test_settings_of_a_row_reach_the_template(chatml):
@@ -160,4 +159,7 @@ def test_a_template_that_leaves_the_system_turn_out_is_refused(chatml):
     )
     with pytest.raises(RowError, match=r"pairs\.jsonl:4: the chat template leaves the system turn out"):
         Renderer(chatml)(TURNS)
-    assert Renderer(chatml)(Row(prompt=[USER], chosen=[YES], rejected=[NO], where="a:1")).chosen == "Yes.<|im_end|>"
+    assert (
+        Renderer(chatml)(Row(prompt=[USER], chosen=[YES], rejected=[NO], where="a:1")).completions[0]
+        == "Yes.<|im_end|>"
+    )

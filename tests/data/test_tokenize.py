@@ -1,7 +1,7 @@
 import pytest
 
 from align.data.formats import to_row
-from align.data.rows import DataError, Row
+from align.data.rows import DataError, Row, UnpairedRow
 from align.data.tokenize import PairTokenizer, resolved_length
 
 USER = {"role": "user", "content": "Is the sky blue?"}
@@ -122,3 +122,18 @@ def test_texts_that_become_the_same_tokens_are_refused(llama):
     row = Row(prompt=[USER], chosen=[YES], rejected=[{**YES, "content": " Yes, it is. "}], where="pairs.jsonl:8")
     with pytest.raises(DataError, match=r"pairs\.jsonl:8: chosen and rejected become the same tokens"):
         PairTokenizer(llama)([row])
+
+
+def test_single_completions_are_tokenised_and_counted_alike(chatml):
+    rows = [
+        UnpairedRow(prompt=[USER], completion=[YES], desirable=True, where="a:1"),
+        UnpairedRow(prompt=[USER], completion=[NO], desirable=False, completion_ended=False, where="a:2"),
+    ]
+    both = PairTokenizer(chatml)
+    good, bad = both(rows)
+    pair = one(chatml, TURNS)
+    assert (good.prompt_ids, good.completion_ids) == (pair.prompt_ids, pair.chosen_ids)
+    assert bad.completion_ids == pair.rejected_ids[:-1]
+    counts = both.counts
+    assert (counts.rows, counts.kept, counts.pairs, counts.desirable, counts.undesirable) == (2, 2, 0, 1, 1)
+    assert (counts.desirable_tokens, counts.undesirable_tokens) == (len(good.completion_ids), len(bad.completion_ids))

@@ -1,7 +1,8 @@
 import pytest
 
 from align.data.rows import DataError
-from align.data.truncate import TokenPair, truncate
+from align.data.tokens import TokenPair, UnpairedTokens
+from align.data.truncate import truncate
 
 
 def pair(prompt: list[int], chosen: list[int], rejected: list[int]) -> TokenPair:
@@ -56,3 +57,31 @@ def test_nothing_left_that_differs():
         truncate(alike, 3, "keep_end")
     with pytest.raises(DataError, match="become the same tokens; remove the row"):
         truncate(pair([1], [2], [2]), None, "drop")
+
+
+def single(completion: list[int]) -> UnpairedTokens:
+    return UnpairedTokens(
+        prompt_ids=[1, 2, 3, 4],
+        completion_ids=completion,
+        desirable=False,
+        weight=1.0,
+        where="rows.jsonl:9",
+        prompt_hash="p",
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit", "expected"),
+    [
+        ("keep_start", 5, ([1, 2, 3, 4], [5])),
+        ("keep_end", 5, ([1, 4], [5, 6, 7])),
+        ("keep_end", 2, ([4], [5])),
+        ("drop", 7, ([1, 2, 3, 4], [5, 6, 7])),
+    ],
+)
+def test_single_completions_fit_by_the_same_policies(policy, limit: int, expected: tuple[list[int], ...]):
+    cut = truncate(single([5, 6, 7]), limit, policy, bos=1)
+    assert (cut.prompt_ids, cut.completion_ids, cut.desirable) == (*expected, False)
+    assert truncate(single([5, 6, 7]), 6, "drop") is None
+    with pytest.raises(DataError, match=r"rows\.jsonl:9: the prompt alone has 4 tokens"):
+        truncate(single([5]), 4, "keep_start")

@@ -7,7 +7,7 @@ from align.data.formats import to_row
 from align.data.rows import DataError
 from align.data.sources import read_rows
 from align.data.template import transcript
-from align.data.turns import is_transcript, read_transcript, read_turns
+from align.data.turns import is_transcript, read_transcript, read_turns, split_completion
 from align.recipe.schema import SourceSettings
 
 HH_FILE = os.environ.get("ALIGN_HH_FILE", "")
@@ -37,6 +37,17 @@ def test_what_counts_as_a_transcript():
 def test_a_dict_of_lists_must_have_lists_of_one_length():
     with pytest.raises(DataError, match="lists of roles and of contents must be equally long"):
         read_turns({"role": ["user", "assistant"], "content": ["a"]}, "a:1", "chosen")
+
+
+def test_a_single_completion_begins_behind_the_last_turn_that_is_the_prompt():
+    asks, says = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}
+    whole = [asks, says, asks, says]
+    assert split_completion(None, whole, "a:1") == (whole[:3], [says])
+    assert split_completion("Why?", whole, "a:1") == (whole[:3], [says])
+    assert split_completion("Why?", [says], "a:1") == ([asks], [says])
+    assert split_completion([asks], whole, "a:1") == ([asks], whole[1:])
+    with pytest.raises(DataError, match="is no user turn of the completion"):
+        split_completion("What?", whole, "a:1")
 
 
 @pytest.mark.skipif(not Path(HH_FILE).is_file(), reason="ALIGN_HH_FILE names no file")

@@ -1,5 +1,6 @@
 """Interval means and throughput, from one collective."""
 
+import math
 import time
 
 import pytest
@@ -49,3 +50,39 @@ def test_paused_time_does_not_count():
     with meter.paused():
         time.sleep(0.3)
     assert meter.read(alone)["tokens_per_second"] > 5 / 0.2
+
+
+SOME = frozenset({"some"})
+
+
+def test_a_metric_that_applies_to_some_rows_is_their_mean():
+    meter = Meter()
+    meter.add({"all": torch.tensor([1.0, 3.0, 5.0]), "some": torch.tensor([1.0, torch.nan, 2.0])}, MASK, SOME)
+    meter.add({"all": torch.tensor([3.0]), "some": torch.tensor([6.0])}, MASK, SOME)
+    means = meter.read(alone)
+    assert (means["all"], means["some"]) == (3.0, 3.0)
+
+
+def test_a_metric_that_applied_to_no_row_is_left_out():
+    meter = Meter()
+    meter.add({"some": torch.tensor([torch.nan, torch.nan]), "all": torch.zeros(2)}, MASK, SOME)
+    means = meter.read(alone)
+    assert "some" not in means
+    assert means["all"] == 0.0
+
+
+def test_processes_to_which_it_did_not_apply_do_not_count_and_one_gather_is_enough():
+    mine, theirs, seen = Meter(), Meter(), []
+    theirs.add({"some": torch.tensor([torch.nan]), "all": torch.tensor([4.0])}, MASK, SOME)
+    theirs.read(lambda vector: seen.append(vector) or vector)
+    mine.add({"some": torch.tensor([2.0, 4.0]), "all": torch.tensor([1.0, 1.0])}, MASK, SOME)
+    means = mine.read(lambda vector: torch.cat([vector, *seen]))
+    assert (means["some"], means["all"]) == (3.0, 2.0)
+
+
+def test_nan_that_is_a_fault_is_still_seen():
+    meter = Meter()
+    meter.add({"all": torch.tensor([1.0, torch.nan]), "some": torch.tensor([torch.inf, torch.nan])}, MASK, SOME)
+    means = meter.read(alone)
+    assert math.isnan(means["all"])
+    assert means["some"] == math.inf
