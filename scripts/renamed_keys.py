@@ -30,7 +30,9 @@ def main() -> None:
 def table(answers: dict[str, Answer]) -> str:
     """Return answers as a table, keys of one answer in one row: those with a counterpart before the others."""
     rows: dict[str, list[str]] = {}
-    for key, answer in sorted(answers.items(), key=lambda item: (not item[1].to, not item[1].trains)):
+    for key, answer in sorted(
+        answers.items(), key=lambda item: (not item[1].to, not item[1].to and not item[1].trains)
+    ):
         rows.setdefault(cell(answer), []).append(f"`{key}`" if key in whole(answers) else f"`{key}...`")
     lines = [f"| {', '.join(keys)} | {said} |" for said, keys in rows.items()]
     return "\n".join(["| there | here |", "| --- | --- |", *lines]) + "\n"

@@ -18,7 +18,8 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from align import DPO, PairTrainer
 from align.data.tokenize import PairTokenizer
-from align.data.truncate import TokenPair, truncate
+from align.data.tokens import TokenPair
+from align.data.truncate import truncate
 from align.recipe.trainer_fields import DEFAULTS
 from tests.conftest import arguments, pair_rows, rows
 

@@ -10,6 +10,8 @@ from align.objectives.registry import did_you_mean
 
 PROJECTS = ("trl", "alignment-handbook", "axolotl")
 """Other projects whose recipes ``convert`` reads."""
+METHODS = ("dpo", "kto", "cpo", "orpo", "simpo")
+"""Trainers of TRL's, and of SimPO's authors, that a recipe may be for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.add_argument(
         "--from", dest="project", choices=PROJECTS, help="its project; found out by its keys if absent"
     )
+    convert.add_argument(
+        "--method",
+        choices=METHODS,
+        help="the trainer that a file of TRL's form is for; found out by its keys if absent, dpo where none says",
+    )
     convert.add_argument("--to", metavar="RECIPE.yaml", type=Path, help="write it there; never overwritten")
 
 
@@ -44,11 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.action == "cp":
         print(copy_recipe(arguments.name, Path(arguments.to)))
     else:
-        convert_recipe(arguments.file, arguments.project, arguments.to)
+        convert_recipe(arguments.file, arguments.project, arguments.to, arguments.method)
     return 0
 
 
-def convert_recipe(file: str, project: str | None, to: Path | None) -> None:
+def convert_recipe(file: str, project: str | None, to: Path | None, method: str | None = None) -> None:
     """Print another project's recipe as one of ours, or write it; say on stderr what needs a decision.
 
     Raises:
@@ -58,7 +65,7 @@ def convert_recipe(file: str, project: str | None, to: Path | None) -> None:
         raise ValueError(f"{to} exists; choose another name")
     from align.recipe.foreign.bring_over import bring_over
 
-    brought = bring_over(file, project)
+    brought = bring_over(file, project, method)
     if to is None:
         print(brought.text, end="")
     else:
@@ -67,6 +74,12 @@ def convert_recipe(file: str, project: str | None, to: Path | None) -> None:
     where = "" if to is None else f", written to {to}"
     title, left = brought.dialect.title, brought.left
     print(f"a recipe of {title}{where}; keys left out that change nothing: {left}", file=sys.stderr)
+    if brought.unsaid:
+        others = ", ".join(METHODS[1:])
+        print(
+            f"nothing in it says which trainer it is for: read as DPO; --method says otherwise ({others})",
+            file=sys.stderr,
+        )
     if brought.decisions:
         print(f"to decide, each a comment DECIDE of the recipe: {len(brought.decisions)}", file=sys.stderr)
     for decision in brought.decisions:

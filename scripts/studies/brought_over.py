@@ -2,8 +2,9 @@
 
 ``python scripts/studies/brought_over.py FOLDER > docs/results/brought_over.md``
 
-FOLDER holds the files and ``SOURCES.txt``: a line each, ``FILE REPOSITORY PATH COMMIT``. The files stay where they are;
-the page has the tool's words on them only.
+FOLDER holds the files and ``SOURCES.txt``: a line each, ``FILE REPOSITORY PATH COMMIT``, and behind it the method of a
+file of TRL's form that is for another trainer than DPO's without a key that says so. The files stay where they are; the
+page has the tool's words on them only.
 """
 
 import argparse
@@ -30,15 +31,15 @@ def main() -> None:
     folder = parser.parse_args().folder
     lines = (folder / "SOURCES.txt").read_text(encoding="utf-8").splitlines()
     sources = [line.split() for line in lines if line.strip()]
-    results = [(words, converted(folder, words[0])) for words in sources]
+    results = [(words[:4], converted(folder, words[0], *words[4:])) for words in sources]
     print(HEAD + summary(results))
     for words, result in results:
         print(section(folder, words, result))
 
 
-def converted(folder: Path, name: str) -> tuple[int, str, str]:
+def converted(folder: Path, name: str, *method: str) -> tuple[int, str, str]:
     """Return exit code, recipe and words of ``align recipes convert``."""
-    done = align(folder, "recipes", "convert", name)
+    done = align(folder, "recipes", "convert", name, *(f"--method={word}" for word in method))
     return done.returncode, done.stdout, done.stderr
 
 

@@ -145,10 +145,25 @@ def test_convert_writes_and_never_overwrites(tmp_path, monkeypatch, capsys):
 
 def test_what_has_no_counterpart_exits_with_2(tmp_path, capsys):
     file = tmp_path / "theirs.yaml"
-    file.write_text(THEIRS.replace("rl: dpo", "rl: kto"))
+    file.write_text(THEIRS.replace("rl: dpo", "rl: grpo"))
     assert main(["recipes", "convert", str(file), "--to", str(tmp_path / "ours.yaml")]) == 2
-    assert f"error: {file}:2: rl: 'kto' has no counterpart here" in capsys.readouterr().err
+    assert f"error: {file}:2: rl: 'grpo' has no counterpart here" in capsys.readouterr().err
     assert not (tmp_path / "ours.yaml").exists()
+
+
+def test_a_file_that_names_no_trainer(tmp_path, capsys):
+    file = tmp_path / "theirs.yaml"
+    file.write_text("model_name_or_path: org/tiny\ndataset_name: org/pairs\nbeta: 0.2\n")
+    assert main(["recipes", "convert", str(file)]) == 0
+    printed = capsys.readouterr()
+    assert "name: dpo" in printed.out
+    assert printed.err.splitlines()[1] == (
+        "nothing in it says which trainer it is for: read as DPO; --method says otherwise (kto, cpo, orpo, simpo)"
+    )
+    assert main(["recipes", "convert", str(file), "--method", "orpo"]) == 0
+    printed = capsys.readouterr()
+    assert "lam: 0.2  # beta" in printed.out
+    assert "--method" not in printed.err
 
 
 @pytest.mark.parametrize("command", ["train", "validate"])
@@ -165,3 +180,10 @@ def test_projects_are_those_that_there_are():
     from align.recipe.foreign.dialects import DIALECTS
 
     assert set(PROJECTS) == DIALECTS.keys()
+
+
+def test_methods_are_those_that_there_are():
+    from align.cli.recipes import METHODS
+    from align.recipe.foreign import methods
+
+    assert list(METHODS) == list(methods.METHODS)

@@ -1,4 +1,4 @@
-"""Keys of Axolotl (``axolotl train FILE`` with ``rl: dpo``), as of July 2026, and former ones.
+"""Keys of Axolotl (``axolotl train FILE`` with ``rl``), as of July 2026, and former ones.
 
 Unlike TRL's, no key of Axolotl is a field of ``transformers.TrainingArguments`` unless it is listed here.
 """
@@ -12,7 +12,8 @@ _LAUNCHER = "the launcher's: accelerate launch --config_file accelerate_configs/
 _TOKENIZER = "the tokenizer is taken as it is saved beside the model"
 _CACHE = "prepared pairs are kept below $ALIGN_CACHE, by their content"
 _SFT = "belongs to supervised fine-tuning"
-_OTHER = "belongs to another method than DPO"
+_OTHER = "belongs to training on samples of the policy"
+_STRENGTH = "tau of ipo, lam of orpo"
 _QUANTISED = "weights are not quantised while they train; load them whole, with model.dtype: bfloat16 to save memory"
 _REPORT = "name it in trainer.report_to; its own environment variables say the rest"
 _LORA = "only with adapter: lora or qlora"
@@ -154,25 +155,33 @@ _DATA: Table = {
 }
 
 _LOSS: Table = {
-    "rl": grouped("objective.name"),
-    "rl_beta": grouped("objective.beta"),
-    "dpo_beta": grouped("objective.beta"),
+    "rl": grouped("objective.name", "dpo, ipo, kto, orpo or simpo"),
+    "rl_beta": grouped("objective.beta", _STRENGTH),
+    "dpo_beta": grouped("objective.beta", _STRENGTH),
+    "orpo_alpha": grouped("objective.lam", "of orpo; rl_beta goes before it"),
     "trl": grouped("objective.beta", "beta of it"),
-    "dpo_loss_type": grouped("objective.name", "one objective; sigmoid is dpo"),
-    "dpo_loss_weights": grouped("objective", "one objective at a time"),
-    "dpo_label_smoothing": grouped("objective", "a setting of the objectives that have it", harmless=(0,)),
-    "dpo_use_weighting": missed("rows are not weighted by the policy; a column 'weight' weighs rows", False),
-    "dpo_norm_loss": missed("choose an objective of mean log-probabilities", False),
-    "rpo_alpha": missed("no likelihood term is added to the loss; a loss from a Python file can add one", 0),
+    "dpo_loss_type": grouped("objective.name", "a list; sigmoid is dpo, the others keep their names"),
+    "dpo_loss_weights": grouped("objective", "weight of each objective of a list"),
+    "dpo_label_smoothing": grouped(
+        "objective.label_smoothing", "TRL 1.16 reads it for robust, exo_pair, aot and aot_unpaired only", harmless=(0,)
+    ),
+    "dpo_use_weighting": grouped("objective.name", "true is wpo, with bounded: false", harmless=(False,)),
+    "dpo_norm_loss": grouped("objective.name", "true is sigmoid_norm", harmless=(False,), trains=True),
+    "rpo_alpha": grouped(
+        "objective", "a list with {name: sft, weight: ..., nll: batch_mean}", harmless=(0,), trains=True
+    ),
+    "cpo_alpha": grouped(
+        "objective", "beside simpo a list with {name: sft, weight: ..., nll: batch_mean}; 1 if absent"
+    ),
+    "simpo_gamma": grouped("objective.gamma", "of simpo: the margin itself, there too"),
+    "kto_desirable_weight": grouped("objective.desirable_weight", "of kto"),
+    "kto_undesirable_weight": grouped("objective.undesirable_weight", "of kto"),
     "dpo_generate_during_eval": dropped("evaluation.generation compares samples of before and after training"),
     **dict.fromkeys(
         ("precompute_ref_log_probs", "dpo_use_liger_kernel", "dpo_padding_free", "dpo_use_logits_to_keep"),
         dropped(_MEMORY),
     ),
-    **dict.fromkeys(
-        ("orpo_alpha", "simpo_gamma", "cpo_alpha", "kto_desirable_weight", "kto_undesirable_weight"), dropped(_OTHER)
-    ),
-    "reward_model": missed("pairs train a policy, no reward model", False),
+    "reward_model": missed("a policy is trained, no reward model", False),
     "neftune_noise_alpha": missed("noise in the policy alone would make it differ from the reference before training"),
     "noisy_embedding_alpha": missed("noise in the policy alone would make it differ from the reference"),
 }
@@ -314,7 +323,7 @@ _TRAINING: Table = {
 }
 
 TABLE: Table = _MODEL | _ADAPTERS | _DATA | _LOSS | _TRAINING
-"""Every key of a DPO recipe that decides about the training, and many that do not."""
+"""Every key of a recipe with ``rl`` that decides about the training, and many that do not."""
 
 PREFIXES: dict[str, Answer] = {
     "wandb_": dropped(_REPORT),
@@ -356,5 +365,9 @@ DEFAULTS: dict[str, Any] = {
 }
 """What Axolotl takes where a file is silent and align would take something else, or might one day."""
 
-MARKUP: dict[str, dict[str, str]] = {"icr": {"prompt": "input"}, "intel": {"prompt": "question"}}
+MARKUP: dict[str, dict[str, str]] = {
+    "icr": {"prompt": "input"},
+    "intel": {"prompt": "question"},
+    "argilla": {"prompt": "instruction"},
+}
 """Columns of the strategies ``chatml.*``, ``llama3.*`` and ``zephyr.*`` that are not called as ours are."""

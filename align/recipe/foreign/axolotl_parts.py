@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from align.recipe.foreign.asked import Asked, Part, set_objective
 from align.recipe.foreign.axolotl import MARKUP
-from align.recipe.foreign.draft import Draft
+from align.recipe.foreign.draft import Draft, Setting
 from align.recipe.foreign.given import Given
-from align.recipe.foreign.parts import hold_out, objective, target_modules
+from align.recipe.foreign.methods import METHODS
+from align.recipe.foreign.parts import hold_out, target_modules
 
-_PLAIN_FORMATS = {"prompt_format": "{prompt}", "chosen_format": "{chosen}", "rejected_format": "{rejected}"}
+_PLAIN_FORMATS = {f"{ours}_format": f"{{{ours}}}" for ours in ("prompt", "chosen", "rejected", "completion")}
+_COLUMNS = ("prompt", "chosen", "rejected", "completion", "label")
 _OWN_TEMPLATE = "rows go through the tokenizer's own chat template here"
 
 
@@ -26,22 +29,52 @@ def axolotl_parts(given: Given, draft: Draft) -> None:
     _special_tokens(given, draft)
 
 
+METHODS_OF_RL = {"dpo": "dpo", "ipo": "dpo", "kto": "kto", "orpo": "orpo", "simpo": "cpo"}
+"""Values of ``rl``, and which of TRL's trainers they choose."""
+_NAMES = {
+    "dpo": {
+        "loss_type": "dpo_loss_type",
+        "loss_weights": "dpo_loss_weights",
+        "label_smoothing": "dpo_label_smoothing",
+        "use_weighting": "dpo_use_weighting",
+        "rpo_alpha": "rpo_alpha",
+    },
+    "ipo": {"loss_type": "rl", "use_weighting": "dpo_use_weighting", "rpo_alpha": "rpo_alpha"},
+    "kto": {"desirable_weight": "kto_desirable_weight", "undesirable_weight": "kto_undesirable_weight"},
+    "orpo": {},
+    "simpo": {"loss_type": "rl", "simpo_gamma": "simpo_gamma", "cpo_alpha": "cpo_alpha"},
+}
+"""For each value of ``rl``, Axolotl's key for each setting of TRL's trainer that it passes on."""
+
+
 def _objective(given: Given, draft: Draft) -> None:
-    method, nested = given.take("rl"), given.take("trl") or {}
-    if method is None:
-        message = "no 'rl' in this file: it trains on single answers, and align trains on pairs"
+    kind, nested = given.take("rl"), given.take("trl") or {}
+    if kind is None:
+        message = "no 'rl' in this file: it trains on single answers, and align trains on preferences"
         raise given.refuse(next(iter(given.nodes)), message)
-    if method not in ("dpo", "ipo"):
-        raise given.refuse("rl", f"{method!r} has no counterpart here; dpo has one")
+    if kind not in METHODS_OF_RL:
+        raise given.refuse("rl", f"{kind!r} has no counterpart here; these have: {', '.join(METHODS_OF_RL)}")
     for key in [key for key in nested if key != "beta" and nested[key] is not None]:
-        draft.decide(f"trl: {key}", given.line("trl"), "no counterpart in training on pairs")
-    betas = {key: given.take(key) for key in ("rl_beta", "dpo_beta")} | {"trl: beta": nested.get("beta")}
-    key = next((key for key in ("trl: beta", "rl_beta", "dpo_beta") if betas[key] is not None), "rl_beta")
-    names = "rl" if method == "ipo" else "dpo_loss_type"
-    objective(given, draft, names=names, weights="dpo_loss_weights", beta=betas[key], beta_key=key)
-    draft.settings["objective.name"] = type(draft.settings["objective.name"])(
-        value=draft.settings["objective.name"].value, source=f"rl: {method}"
-    )
+        draft.decide(f"trl: {key}", given.line("trl"), "no counterpart in training on preferences")
+    asked = Asked(given, draft, {**_NAMES[kind], "beta": _beta_key(given)}, loss=f"rl: {kind}")
+    parts = METHODS[METHODS_OF_RL[kind]].parts(asked)
+    _normalise(given, draft, parts)
+    set_objective(draft, parts)
+
+
+def _beta_key(given: Given) -> str:
+    """Return the key of the strength: Axolotl reads the first of these, whatever the method."""
+    keys = (given.lift("trl", "beta"), "rl_beta", "dpo_beta", "orpo_alpha")
+    return next((key for key in keys if given.peek(key) is not None), "rl_beta")
+
+
+def _normalise(given: Given, draft: Draft, parts: list[Part]) -> None:
+    """Make DPO length-normalised where ``dpo_norm_loss``, a former key, asks for it."""
+    if given.peek("dpo_norm_loss") is not True or any(part["name"].value != "dpo" for part in parts):
+        return
+    given.take("dpo_norm_loss")
+    for part in parts:
+        part["name"] = Setting(value="sigmoid_norm", source="dpo_norm_loss")
 
 
 def _adapters(given: Given, draft: Draft) -> None:
@@ -99,7 +132,7 @@ def _columns(part: dict[str, Any], kind: Any) -> tuple[dict[str, str], str]:
         doubt = "" if formats == _PLAIN_FORMATS else "its formats write around the cells; write the rows so"
         if kind.get("field_system"):
             doubt = "a system column has no counterpart; write it into the rows as turns"
-        return _renamed({ours: kind.get(f"field_{ours}") for ours in ("prompt", "chosen", "rejected")}), doubt
+        return _renamed({ours: kind.get(f"field_{ours}") for ours in _COLUMNS}), doubt
     family, _, strategy = str(kind or "").partition(".")
     if family == "chat_template":
         return _chat_columns(part, strategy)

@@ -8,12 +8,14 @@ from typing import Any
 from align.objectives.registry import did_you_mean
 from align.recipe.errors import Origin, RecipeError
 from align.recipe.foreign.answers import Answer, truth
+from align.recipe.foreign.asked import Asked, set_objective
 from align.recipe.foreign.axolotl_parts import axolotl_parts
 from align.recipe.foreign.dialects import DIALECTS, OTHER_METHODS, Dialect, detect
 from align.recipe.foreign.draft import Decision, Draft
 from align.recipe.foreign.given import Given
+from align.recipe.foreign.methods import METHODS, method_of, sync_reference
 from align.recipe.foreign.mixtures import handbook_sources
-from align.recipe.foreign.parts import evaluates, objective, trl_adapters, trl_sources
+from align.recipe.foreign.parts import evaluates, trl_adapters, trl_sources
 from align.recipe.load import build_recipe
 from align.recipe.tree import RecipeTree, read_file, spelled_out
 from align.recipe.yaml_tree import Node, plain, read_yaml
@@ -32,20 +34,53 @@ class BroughtOver:
         text: our recipe, YAML with comments; it loads.
         decisions: what is trained differently unless its reader decides; each is a comment of the recipe too.
         left: how many of their keys were left out without changing what is trained.
+        unsaid: whether nothing in the file said which trainer it is for.
     """
 
     dialect: Dialect
     text: str
     decisions: list[Decision]
     left: int
+    unsaid: bool
 
 
-def bring_over(path: str | Path, dialect_name: str | None = None) -> BroughtOver:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """How a file is read.
+
+    Attributes:
+        dialect: the project.
+        method: a name of :data:`~align.recipe.foreign.methods.METHODS`; empty where the project's own key names it.
+        sign: what says so; empty for nothing.
+    """
+
+    dialect: Dialect
+    method: str
+    sign: str
+
+    @property
+    def unsaid(self) -> bool:
+        """Whether nothing says which trainer the file is for."""
+        return bool(self.method) and not self.sign
+
+    @property
+    def defaults(self) -> dict[str, tuple[Any, str]]:
+        """Our settings that the file's silence stands for, and whose default each is."""
+        found = {key: (value, self.dialect.defaults_of) for key, value in self.dialect.defaults.items()}
+        if self.method:
+            method = METHODS[self.method]
+            found |= {key: (value, method.defaults_of) for key, value in method.defaults}
+        return found
+
+
+def bring_over(path: str | Path, dialect_name: str | None = None, method: str | None = None) -> BroughtOver:
     """Convert a recipe file of another project.
 
     Args:
         path: the file.
         dialect_name: a name of :data:`~align.recipe.foreign.dialects.DIALECTS`; found out where None.
+        method: which of TRL's trainers it is for, a name of :data:`~align.recipe.foreign.methods.METHODS`; found out by
+            its keys where None, and DPO where none of them says.
 
     Raises:
         RecipeError: if it cannot be read, is of no known project, or its loss has no counterpart.
@@ -53,16 +88,31 @@ def bring_over(path: str | Path, dialect_name: str | None = None) -> BroughtOver
     root = read_file(path)
     dialect = DIALECTS[dialect_name] if dialect_name is not None else _detected(root)
     given, draft = Given(root), Draft()
+    reading = _reading(given, dialect, method)
     _refuse_other_methods(given, dialect)
-    _parts(given, draft, dialect)
+    _parts(given, draft, reading)
     for key in given.rest():
         _single(given, draft, dialect, key)
-    _fill(draft, dialect)
-    head = _head(path, dialect, given)
+    _fill(draft, reading)
+    head = _head(path, reading)
     _account(given, draft, draft.render(head))
     _check(given, draft, head)
-    text = draft.render(head)
-    return BroughtOver(dialect=dialect, text=text, decisions=draft.decisions, left=len(draft.left))
+    return BroughtOver(
+        dialect=dialect,
+        text=draft.render(head),
+        decisions=draft.decisions,
+        left=len(draft.left),
+        unsaid=reading.unsaid,
+    )
+
+
+def _reading(given: Given, dialect: Dialect, method: str | None) -> _Reading:
+    if dialect.has_trainer_fields:
+        name, sign = method_of(given) if method is None else (method, f"--method {method}")
+        return _Reading(dialect=dialect, method=name, sign=sign)
+    if method is not None:
+        raise RecipeError(f"{dialect.title}'s key 'rl' names the method; leave --method out", origin=Origin(given.file))
+    return _Reading(dialect=dialect, method="", sign="")
 
 
 def _detected(root: Node) -> Dialect:
@@ -73,13 +123,16 @@ def _detected(root: Node) -> Dialect:
     return dialect
 
 
-def _head(path: str | Path, dialect: Dialect, given: Given) -> list[str]:
-    silent = dialect.has_trainer_fields and "loss_type" not in given.nodes
-    unsaid = ["Nothing in it says which trainer it is for; it was read as a recipe for DPO."] if silent else []
+def _head(path: str | Path, reading: _Reading) -> list[str]:
+    said = []
+    if reading.unsaid:
+        said = ["Nothing in it says which trainer it is for; it was read as a recipe for DPO."]
+    elif reading.method not in ("", "dpo"):
+        said = [f"Read as a recipe for {METHODS[reading.method].title}, by {reading.sign}."]
     return [
-        f"Brought over from {Path(path).name}, a recipe of {dialect.title}, by: align recipes convert",
+        f"Brought over from {Path(path).name}, a recipe of {reading.dialect.title}, by: align recipes convert",
         "A comment behind a value is the key it had there, or says that it was a default there.",
-        *unsaid,
+        *said,
     ]
 
 
@@ -87,18 +140,21 @@ def _refuse_other_methods(given: Given, dialect: Dialect) -> None:
     for key in given.nodes:
         if key in OTHER_METHODS and dialect.has_trainer_fields:
             raise given.refuse(
-                key, f"belongs to {OTHER_METHODS[key]}, which has no counterpart here: align trains on pairs"
+                key, f"belongs to {OTHER_METHODS[key]}, which has no counterpart here: align trains on preferences"
             )
 
 
-def _parts(given: Given, draft: Draft, dialect: Dialect) -> None:
-    if dialect.name == "axolotl":
+def _parts(given: Given, draft: Draft, reading: _Reading) -> None:
+    if not reading.method:
         axolotl_parts(given, draft)
         return
     _model_settings(given, draft)
-    objective(given, draft, names="loss_type", weights="loss_weights", beta=given.take("beta"), beta_key="beta")
+    by_default = "TRL's default" if reading.method == "dpo" else reading.sign
+    set_objective(draft, METHODS[reading.method].parts(Asked(given, draft, loss=by_default)))
+    if reading.method in ("dpo", "kto"):
+        sync_reference(given, draft)
     trl_adapters(given, draft)
-    (handbook_sources if dialect.name == "alignment-handbook" else trl_sources)(given, draft)
+    (handbook_sources if reading.dialect.name == "alignment-handbook" else trl_sources)(given, draft)
     _evaluation(given, draft)
 
 
@@ -177,14 +233,14 @@ def _account(given: Given, draft: Draft, text: str) -> None:
             draft.leave(key, "read together with other keys, as above")
 
 
-def _fill(draft: Draft, dialect: Dialect) -> None:
+def _fill(draft: Draft, reading: _Reading) -> None:
     """Write out what the project takes where the file is silent, and what a recipe cannot do without."""
     if draft.settings.get("trainer.fp16") and draft.settings["trainer.fp16"].value:
         draft.settings.setdefault("trainer.bf16", type(draft.settings["trainer.fp16"])(value=False, source="fp16"))
-    for key, value in dialect.defaults.items():
+    for key, (value, whose) in reading.defaults.items():
         taken = key in draft.settings or (key == "trainer.save_steps" and "trainer.save_strategy" in draft.settings)
         if not taken:
-            draft.set(key, value, f"{dialect.defaults_of}'s default")
+            draft.set(key, value, f"{whose}'s default")
     for key, value in PLACEHOLDERS.items():
         if key not in draft.settings:
             draft.set(key, value, "")

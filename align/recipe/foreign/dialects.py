@@ -59,7 +59,7 @@ DIALECTS: dict[str, Dialect] = {
         name="alignment-handbook",
         title="alignment-handbook",
         table=trl.TABLE | handbook.TABLE,
-        signs=frozenset({"dataset_mixer", "dataset_mixture", "dataset_splits"}),
+        signs=frozenset({"dataset_mixer", "dataset_mixture", "dataset_splits", "gamma_beta_ratio"}),
         defaults=trl.DEFAULTS,
         defaults_of="TRL",
     ),
@@ -77,8 +77,6 @@ DIALECTS: dict[str, Dialect] = {
 OTHER_METHODS = {
     "reward_funcs": "online training with reward functions (GRPO, RLOO)",
     "num_generations": "online training (GRPO, RLOO)",
-    "desirable_weight": "KTO",
-    "undesirable_weight": "KTO",
     "dataset_text_field": "supervised fine-tuning",
     "assistant_only_loss": "supervised fine-tuning",
     "reward_model_path": "PPO",
@@ -92,6 +90,8 @@ _OWNED_THAT_TRAINS: dict[str, tuple[Any, ...]] = {
 }
 
 
+_COMMON = ("alpha",)
+"""Keys of others whose name says nothing outside the section ``objective``."""
 _OF_SOURCES = {
     "id": "path",
     "name": "config",
@@ -156,6 +156,8 @@ def renamed_hint(name: str, key: str) -> str:
         name: the key.
         key: its dotted path in the recipe; where ours has the same, there is nothing to say.
     """
+    if name in _COMMON and not key.startswith("objective"):
+        return ""
     if key.startswith(("data.train.", "data.eval.")) and name in _OF_SOURCES:
         return f"; here: {_OF_SOURCES[name]}"
     for dialect in reversed(DIALECTS.values()):

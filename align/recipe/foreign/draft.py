@@ -95,16 +95,12 @@ class Draft:
         lines, nested = [f"{name}:"], set()
         for key, setting in self._of(name).items():
             outer, dot, _ = key.partition(".")
-            if dot and outer not in nested:
-                nested.add(outer)
-                lines.append(f"  {outer}:")
             if not dot:
                 lines += _lines(key, setting, "  ")
-                continue
-            # A nested mapping stands where its first setting was made; its other settings follow at once.
-            if key == next(k for k in self._of(name) if k.startswith(outer + ".")):
-                inner = self._of(f"{name}.{outer}")
-                lines += [line for k, s in inner.items() for line in _lines(k, s, "    ")]
+            elif outer not in nested:  # where its first setting was made; its other settings follow at once
+                nested.add(outer)
+                inner = [line for k, s in self._of(f"{name}.{outer}").items() for line in _lines(k, s, "    ")]
+                lines += _item(inner) if outer.isdigit() else [f"  {outer}:", *inner]
         return "\n".join(lines)
 
     def _reasons(self) -> list[str]:
@@ -130,6 +126,12 @@ def _lines(key: str, setting: Setting, indent: str) -> list[str]:
         items = [f"{indent}  - {_flow(item)}" for item in setting.value]
         return [*note, f"{indent}{key}:{source}", *items]
     return [*note, f"{indent}{key}: {_flow(setting.value)}{source}"]
+
+
+def _item(lines: list[str]) -> list[str]:
+    """Return a mapping's lines as an item of a list: comments above it, a dash before its first setting."""
+    first = next(i for i, line in enumerate(lines) if not line.lstrip().startswith("#"))
+    return [*(line[2:] for line in lines[:first]), "  - " + lines[first][4:], *lines[first + 1 :]]
 
 
 def _flow(value: Any) -> str:

@@ -34,6 +34,14 @@ class Given:
         """Return a value and leave it to others to take; None where there is none."""
         return truth(plain(self.nodes[key])) if key in self.nodes else None
 
+    def lift(self, key: str, inner: str) -> str:
+        """Make a key of a nested mapping one of the file's, ``key: inner``, and return it; empty for an absent one."""
+        nested = self.nodes[key].value if key in self.nodes else None
+        if not isinstance(nested, dict) or inner not in nested:
+            return ""
+        self.nodes[f"{key}: {inner}"] = nested[inner]
+        return f"{key}: {inner}"
+
     def rest(self) -> list[str]:
         """Return the keys that nobody took, in the file's order."""
         return [key for key in self.nodes if key not in self.taken]

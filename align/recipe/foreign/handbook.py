@@ -1,4 +1,4 @@
-"""Keys of alignment-handbook (``scripts/dpo.py FILE``): TRL's, and its own mixtures of data sets."""
+"""Keys of alignment-handbook (``scripts/dpo.py FILE``) and of SimPO's repository: TRL's, and their own."""
 
 from align.recipe.foreign.answers import Table, dropped, grouped, missed
 
@@ -9,6 +9,10 @@ TABLE: Table = {
     ),
     "dataset_splits": grouped("data.train.0.split", "those with 'test' in their name become data.eval"),
     "dataset_configs": grouped("data.train.0.config", "one a data set"),
+    "gamma_beta_ratio": grouped("objective.gamma", "of simpo: the ratio times beta", trains=True),
+    "sft_weight": grouped(
+        "objective", "a list with {name: sft, weight: ..., nll: batch_mean}", harmless=(0,), trains=True
+    ),
     "columns_to_keep": dropped("columns that are not needed are left alone"),
     "dataset_kwargs": missed("sources take path, split and config", {}),
     "preprocessing_num_workers": dropped("the tokenizer uses all cores by itself; what it made is kept on disk"),

@@ -1,68 +1,13 @@
-"""Parts of a recipe that several of their keys decide together: the objective, adapters, and the sources of TRL."""
+"""Parts of a recipe that several of their keys decide together: adapters, and the sources of TRL."""
 
-from dataclasses import fields
 from typing import Any
 
-from align.objectives.registry import OBJECTIVES
 from align.recipe.foreign.answers import scaled_alpha
 from align.recipe.foreign.draft import Draft
 from align.recipe.foreign.given import Given
 
 RANK = 16
 """Rank of adapters where TRL's file names none."""
-
-
-def objective(given: Given, draft: Draft, *, names: str, weights: str, beta: Any, beta_key: str) -> None:
-    """Set the objective by a loss name of TRL.
-
-    Args:
-        given: the file.
-        draft: the recipe.
-        names: the key of the loss name, or of a list of them.
-        weights: the key of their weights.
-        beta: its strength; None is TRL's default.
-        beta_key: the key it was under.
-
-    Raises:
-        RecipeError: for a loss that has no counterpart, or several at once.
-    """
-    said = given.take(names, ["sigmoid"])
-    kinds = said if isinstance(said, list) else [said]
-    shares = given.take(weights) or [1.0] * len(kinds)
-    used = [(kind, share) for kind, share in zip(kinds, shares, strict=False) if share]
-    if len(used) != 1 or len(shares) != len(kinds):
-        raise given.refuse(names, f"several losses at once ({kinds}) have no counterpart here; train on one")
-    source = names if names in given.nodes else "TRL's default"
-    name = _registered(given, names, str(used[0][0]))
-    if used[0][1] != 1:
-        draft.decide(weights, given.line(weights), f"{used[0][1]} scales the loss; scale trainer.learning_rate instead")
-    draft.set("objective.name", name, source)
-    known = {field.name for field in fields(OBJECTIVES[name]) if field.init}  # type: ignore[arg-type]
-    strength = next((setting for setting in ("beta", "tau") if setting in known), None)
-    if strength is not None:
-        draft.set(f"objective.{strength}", 0.1 if beta is None else beta, "TRL's default" if beta is None else beta_key)
-    elif beta is not None:
-        draft.decide(beta_key, given.line(beta_key), f"objective {name!r} has no such setting")
-    for key in ("label_smoothing", "dpo_label_smoothing", "discopop_tau"):
-        _objective_setting(given, draft, key, name, known)
-
-
-def _registered(given: Given, key: str, said: str) -> str:
-    if said not in OBJECTIVES:
-        message = f"loss {said!r} has no counterpart here; objectives here: {', '.join(OBJECTIVES)}"
-        raise given.refuse(key, message)
-    return next(name for name in OBJECTIVES if OBJECTIVES[name] is OBJECTIVES[said])
-
-
-def _objective_setting(given: Given, draft: Draft, key: str, name: str, known: set[str]) -> None:
-    value = given.take(key)
-    ours = key.removeprefix("dpo_").removeprefix("discopop_")
-    if value is not None and ours in known:
-        draft.set(f"objective.{ours}", value, key)
-    elif value:
-        draft.decide(key, given.line(key), f"{value}, but objective {name!r} has no such setting")
-    elif key in given.nodes:
-        draft.leave(key, f"nothing was asked for, and objective {name!r} has no such setting")
 
 
 def trl_adapters(given: Given, draft: Draft) -> None:

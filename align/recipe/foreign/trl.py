@@ -1,4 +1,4 @@
-"""Keys of TRL: ``trl dpo --config FILE``, as of 1.16, and those that earlier versions had.
+"""Keys of TRL, as of 1.16: of ``trl dpo --config FILE``, ``trl kto``, its scripts for CPO and ORPO, and former ones.
 
 Keys that are fields of ``transformers.TrainingArguments`` are not listed: they keep their name under ``trainer``.
 """
@@ -12,7 +12,7 @@ _LAUNCHER = "the launcher's: accelerate launch --config_file accelerate_configs/
 _LORA = "only with use_peft: true"
 _QUANTISED = "weights are not quantised while they train; load them whole, with model.dtype: bfloat16 to save memory"
 _LABELS = "batches have no labels; completions are marked by position"
-_REFERENCE_MOVES = "the reference does not move in training"
+_RATIOS = "of the objectives that compare log-ratios; TRL 1.16 refuses it for the others"
 _ENCODER = "causal language models only"
 _DTYPE = "'auto' and null there mean the type the weights were saved in; here what the device does well"
 
@@ -71,27 +71,44 @@ _MODEL: Table = {
     "bnb_4bit_quant_storage": dropped("belongs to load_in_4bit"),
 }
 
-_DPO: Table = {
-    "loss_type": grouped("objective.name", "one objective; sigmoid is dpo"),
-    "beta": grouped("objective.beta"),
+_LOSS: Table = {
+    "loss_type": grouped("objective.name", "a name or a list; sigmoid is dpo, the others keep theirs"),
+    "loss_weights": grouped("objective", "weight of each objective of a list", trains=True),
+    "beta": grouped("objective.beta", "tau of ipo, lam of orpo"),
     "label_smoothing": grouped(
-        "objective",
-        "a setting of the objectives that have it; TRL 1.16 reads it for robust, exo_pair, aot and aot_unpaired",
+        "objective.label_smoothing",
+        "TRL 1.16 reads it for robust, exo_pair, aot, aot_unpaired and cpo only; here it goes with any objective",
         harmless=(0,),
+        trains=True,
     ),
-    "loss_weights": grouped("objective", "one objective at a time"),
-    "discopop_tau": grouped("objective", "a setting of discopop"),
+    "discopop_tau": grouped("objective.tau", "of discopop", trains=True),
+    "f_divergence_type": grouped("objective.f_divergence", _RATIOS, harmless=("reverse_kl",), trains=True),
+    "f_alpha_divergence_coef": grouped("objective.f_alpha", "only with f_divergence: alpha_divergence"),
+    "ld_alpha": grouped("objective.alpha", "of objective ld_dpo", harmless=(1,), trains=True),
+    "use_weighting": grouped("objective.name", "true is wpo, with bounded: false", harmless=(False,), trains=True),
+    "sync_ref_model": grouped(
+        "model.reference_sync", "a mapping lets the reference follow", harmless=(False,), trains=True
+    ),
+    "ref_model_mixup_alpha": grouped("model.reference_sync.alpha"),
+    "ref_model_sync_steps": grouped("model.reference_sync.every"),
+    "desirable_weight": grouped("objective.desirable_weight", "of objective kto", trains=True),
+    "undesirable_weight": grouped("objective.undesirable_weight", "of objective kto", trains=True),
+    "cpo_alpha": grouped(
+        "objective.nll_weight", "of cpo, with nll: batch_mean; beside simpo the weight of sft in a list", trains=True
+    ),
+    "simpo_gamma": grouped("objective.gamma", "of simpo: the margin itself, there too", trains=True),
+    "alpha": grouped("objective.alpha", "of CPOTrainer; simpo with alpha is alphapo", harmless=(0,), trains=True),
+    "rpo_alpha": grouped(
+        "objective", "a list with {name: sft, weight: ..., nll: batch_mean}", harmless=(0,), trains=True
+    ),
+    "reference_free": grouped("objective.name", "true is cpo, with nll_weight: 0", harmless=(False,), trains=True),
+}
+
+_DPO: Table = {
     "max_length": renamed("data.max_length", "prompt and completion together, as there", null=True),
     "truncation_mode": renamed(
         "data.truncation", "keep_end cuts the prompt alike for both sides; there each side by itself"
     ),
-    "ld_alpha": missed("every completion token counts alike", 1),
-    "f_divergence_type": missed("log-ratios are those of the reverse KL", "reverse_kl"),
-    "f_alpha_divergence_coef": dropped("belongs to f_divergence_type: alpha_divergence"),
-    "use_weighting": missed("rows are not weighted by the policy; a column 'weight' weighs rows", False),
-    "sync_ref_model": missed(_REFERENCE_MOVES, False),
-    "ref_model_mixup_alpha": dropped(f"belongs to sync_ref_model; {_REFERENCE_MOVES}"),
-    "ref_model_sync_steps": dropped(f"belongs to sync_ref_model; {_REFERENCE_MOVES}"),
     "router_aux_loss_coef": missed("no loss of the router is added", 0),
     "disable_dropout": missed("dropout is off in policy and reference, always", True),
     "precompute_ref_log_probs": dropped(_MEMORY),
@@ -112,12 +129,6 @@ _FORMER: Table = {
         "it cut the completion alone; data.max_length bounds prompt and completion together"
     ),
     "max_target_length": missed("it cut the completion alone; data.max_length bounds prompt and completion together"),
-    "reference_free": missed("choose an objective that needs no reference", False),
-    "rpo_alpha": missed(
-        "no likelihood term is added to the loss; a loss from a Python file can add one, see the "
-        "README, 'Your own loss'",
-        0,
-    ),
     "generate_during_eval": dropped("evaluation.generation compares samples of before and after training"),
     "ref_model_init_kwargs": missed("a reference of its own is loaded as the policy is; model.reference names it", {}),
     "model_adapter_name": missed("a folder with an adapter loads with the adapter merged in; give it as model.path"),
@@ -189,8 +200,8 @@ _LAUNCH: Table = dict.fromkeys(
     dropped(_LAUNCHER),
 ) | {"env": dropped("set environment variables in the shell")}
 
-TABLE: Table = _SCRIPT | _MODEL | _DPO | _FORMER | _TRAINING_ARGUMENTS | _LAUNCH
-"""Every key of ``ScriptArguments``, ``DatasetMixtureConfig``, ``ModelConfig`` and ``DPOConfig``, and former ones."""
+TABLE: Table = _SCRIPT | _MODEL | _LOSS | _DPO | _FORMER | _TRAINING_ARGUMENTS | _LAUNCH
+"""Every key of TRL's scripts, of the configurations of its four trainers for preferences, and former ones."""
 
 DEFAULTS: dict[str, Any] = {
     "model.dtype": "float32",

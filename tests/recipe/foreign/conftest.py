@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 TRL = """\
 model_name_or_path: org/tiny
@@ -82,6 +83,14 @@ output_dir: out/axolotl
 
 FILES = {"trl": TRL, "alignment-handbook": HANDBOOK, "axolotl": AXOLOTL}
 """One recipe of each project, in its form."""
+
+
+def unfolded(text: str) -> str:
+    """Return lines of a file: the text itself, or the entries of a mapping that is written in one line."""
+    if not text.startswith("{"):
+        return text + "\n"
+    flow = ((key, yaml.safe_dump(value, default_flow_style=True)) for key, value in yaml.safe_load(text).items())
+    return "".join(f"{key}: {value.splitlines()[0]}\n" for key, value in flow)
 
 
 @pytest.fixture

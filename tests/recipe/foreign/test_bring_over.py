@@ -11,7 +11,7 @@ from align.recipe.errors import RecipeError
 from align.recipe.foreign.bring_over import bring_over
 from align.recipe.foreign.dialects import DIALECTS
 from align.recipe.load import load_recipe
-from tests.recipe.foreign.conftest import FILES
+from tests.recipe.foreign.conftest import FILES, unfolded
 
 
 def brought(file, project=None):
@@ -108,11 +108,13 @@ def test_a_typo_is_reported_by_its_line(foreign):
             "trl",
             "loss_type: nothing_like_it\n",
             "",
-            "13: loss_type: loss 'nothing_like_it' has no counterpart here; objec",
+            "13: loss_type: loss 'nothing_like_it' has no counterpart here; losses of TRL's DPOTrainer: sigmoid, hinge",
         ),
-        ("trl", "loss_type: [sigmoid, hinge]\nloss_weights: [1, 0.5]\n", "", "13: loss_type: several losses at once"),
+        ("trl", "loss_type: [sigmoid, hinge]\nloss_weights: [1]\n", "", "14: loss_weights: 1 weights for 2 losses"),
+        ("trl", "loss_weights: [-1]\n", "", "13: loss_weights: weights must be at least 0"),
+        ("trl", "desirable_weight: 1\nloss_type: sigmoid\n", "", "14: loss_type: loss 'sigmoid' has no counterpart"),
         ("trl", "reward_funcs: [accuracy]\n", "", "13: reward_funcs: belongs to online training"),
-        ("axolotl", "rl: kto\n", "rl:", "rl: 'kto' has no counterpart here; dpo has one"),
+        ("axolotl", "rl: grpo\n", "rl:", "rl: 'grpo' has no counterpart here; these have: dpo, ipo, kto, orpo, simpo"),
         ("axolotl", "", "rl:", "1: base_model: no 'rl' in this file"),
     ],
 )
@@ -120,6 +122,58 @@ def test_what_cannot_be_brought_over_stops(foreign, project, more, without, mess
     with pytest.raises(RecipeError) as raised:
         bring_over(foreign(project, more, without))
     assert message in str(raised.value)
+
+
+def test_why_label_smoothing_is_left_out(foreign):
+    made, recipe = brought(foreign("trl", "label_smoothing: 0.1\n"))
+    assert isinstance(recipe.objective, OBJECTIVES["dpo"])
+    assert "TRL 1.16 ignores it for sigmoid" in made.text
+
+
+@pytest.mark.parametrize(
+    ("more", "method", "name", "head"),
+    [
+        ("", None, "dpo", "Nothing in it says which trainer it is for; it was read as a recipe for DPO."),
+        ("loss_type: hinge\n", None, "hinge", None),
+        ("desirable_weight: 1.5\n", None, "kto", "Read as a recipe for KTO, by desirable_weight."),
+        ("loss_type: apo_zero_unpaired\n", None, "apo_zero", "Read as a recipe for KTO, by loss_type."),
+        ("cpo_alpha: 0.5\n", None, "cpo", "Read as a recipe for CPO, by cpo_alpha."),
+        ("loss_type: simpo\ncpo_alpha: 0\n", None, "simpo", "Read as a recipe for CPO, by cpo_alpha."),
+        ("gamma_beta_ratio: 0.5\n", None, "simpo", "Read as a recipe for SimPO, by gamma_beta_ratio."),
+        ("", "orpo", "orpo", "Read as a recipe for ORPO, by --method orpo."),
+        ("", "kto", "kto", "Read as a recipe for KTO, by --method kto."),
+    ],
+)
+def test_which_trainer_a_file_is_for(foreign, more, method, name, head):
+    made = bring_over(foreign("trl", more), method=method)
+    Path("ours.yaml").write_text(made.text)
+    recipe = load_recipe("ours.yaml")
+    assert isinstance(recipe.objective, OBJECTIVES[name])
+    assert recipe.data.unpaired is (True if name in ("kto", "apo_zero") else None)
+    assert made.unsaid == (name == "dpo")
+    third = made.text.splitlines()[2]
+    assert third == (f"# {head}" if head else "")
+
+
+def test_axolotl_says_the_method_itself(foreign):
+    with pytest.raises(RecipeError, match="leave --method out"):
+        bring_over(foreign("axolotl"), method="kto")
+
+
+def test_rows_of_kto_come_in_the_order_that_trl_takes_them_in(foreign):
+    _, recipe = brought(foreign("trl", "desirable_weight: 1.0\n"))
+    assert recipe.trainer["train_sampling_strategy"] == "sequential"
+
+
+def test_a_key_of_another_trainer_is_a_decision(foreign):
+    made = bring_over(foreign("trl", "desirable_weight: 1.5\n"), method="dpo")
+    assert decided(made)["desirable_weight"] == "1.5: of objective kto"
+
+
+def test_a_setting_that_a_part_refuses_leaves_the_others(foreign):
+    made, recipe = brought(foreign("trl", "loss_type: [robust, sft]\nlabel_smoothing: 0.7\n"))
+    assert "must lie in [0, 0.5)" in decided(made)["label_smoothing"]
+    assert len(recipe.objective.parts) == 2
 
 
 def test_a_loss_is_looked_up_in_the_registry(foreign):
@@ -135,20 +189,19 @@ def test_a_loss_is_looked_up_in_the_registry(foreign):
         ("use_dora: true", "plain LoRA"),
         ("lora_modules_to_save: [lm_head]", "beside adapters"),
         ("disable_dropout: false", "dropout is off"),
-        ("ld_alpha: 0.5", "counts alike"),
-        ("f_divergence_type: js_divergence", "reverse KL"),
-        ("use_weighting: true", "column 'weight'"),
-        ("sync_ref_model: true", "does not move"),
-        ("rpo_alpha: 1.0", "likelihood"),
-        ("reference_free: true", "no reference"),
-        ("label_smoothing: 0.1", "no such setting"),
+        ("{loss_type: hinge, ld_alpha: 0.5}", "objective ld_dpo"),
+        ("{loss_type: apo_zero, f_divergence_type: js_divergence}", "TRL 1.16 refuses it with apo_zero"),
+        ("{loss_type: [sigmoid, sft], use_weighting: true}", "objective wpo"),
+        ("{loss_type: robust, reference_free: true}", "robust without a reference"),
+        ("loss_type: exo_pair", "1e-3"),
+        ("cpo_alpha_: 1", "did you mean 'cpo_alpha'"),
         ("label_smoothing_factor: 0.1", "label smoothing"),
         ("neftune_noise_alpha: 5", "noise"),
         ("model_init_kwargs: {rope_scaling: 2}", "no counterpart"),
     ],
 )
 def test_what_would_train_otherwise_needs_a_decision(foreign, line, says):
-    made, _ = brought(foreign("trl", line + "\n"))
+    made, _ = brought(foreign("trl", unfolded(line)))
     (text,) = decided(made).values()
     assert says in text
 
@@ -162,6 +215,14 @@ def test_what_would_train_otherwise_needs_a_decision(foreign, line, says):
         "ld_alpha: 1",
         "f_divergence_type: reverse_kl",
         "label_smoothing: 0.0",
+        "label_smoothing: 0.1",
+        "f_alpha_divergence_coef: 0.3",
+        "use_weighting: false",
+        "sync_ref_model: false",
+        "ref_model_sync_steps: 8",
+        "rpo_alpha: 0",
+        "reference_free: false",
+        "discopop_tau: 0.1",
         "padding_free: true",
         "precompute_ref_log_probs: true",
         "dataset_num_proc: 8",

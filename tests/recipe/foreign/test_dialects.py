@@ -1,9 +1,17 @@
 import pytest
 
+from align.objectives.registry import OBJECTIVES
 from align.recipe.errors import RecipeError
 from align.recipe.foreign.dialects import DIALECTS, detect, renamed_hint
 from align.recipe.load import load_recipe
-from align.recipe.schema import DataSettings, EvaluationSettings, LoraSettings, ModelSettings, OutputSettings
+from align.recipe.schema import (
+    DataSettings,
+    EvaluationSettings,
+    LoraSettings,
+    ModelSettings,
+    OutputSettings,
+    ReferenceSyncSettings,
+)
 from align.recipe.trainer_fields import known_fields
 from align.recipe.tree import read_file
 from tests.recipe.foreign.conftest import FILES
@@ -11,6 +19,7 @@ from tests.recipe.foreign.conftest import FILES
 OURS = {
     "model": ModelSettings,
     "model.lora": LoraSettings,
+    "model.reference_sync": ReferenceSyncSettings,
     "data": DataSettings,
     "evaluation": EvaluationSettings,
     "output": OutputSettings,
@@ -30,14 +39,17 @@ def test_ours_is_nobodys(tmp_path):
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_every_answer_leads_to_a_key_that_exists(name):
+    of_objectives = {setting for cls in OBJECTIVES for setting in OBJECTIVES[cls].__dataclass_fields__} | {"name"}
     for key, answer in DIALECTS[name].table.items():
         section, _, setting = answer.to.rpartition(".")
         if section == "trainer":
             assert setting in known_fields(), key
         elif section in OURS:
             assert setting in OURS[section].__dataclass_fields__, key
+        elif section == "objective":
+            assert setting in of_objectives, key
         else:
-            assert answer.to in ("", "model", "objective", "objective.name", "objective.beta") or (
+            assert answer.to in ("", "model", "objective") or (
                 answer.to.startswith(("data.train.0.", "data.eval.0."))
             ), key
 
@@ -90,6 +102,14 @@ def test_what_a_foreign_key_is_called_here(foreign):
         ("trainer: {warmup_ratio: 0.1}", "; TRL's 'warmup_ratio' is here: trainer.warmup_steps"),
         ("model: {path: m, model_name_or_path: x}", "; TRL's 'model_name_or_path' is here: model.path"),
         ("model: {path: m, lora: {lora_r: 8}}", "; TRL's 'lora_r' is here: model.lora.r"),
+        (
+            "objective: {name: simpo, simpo_gamma: 1}",
+            "; TRL's 'simpo_gamma' is here: objective.gamma (of simpo: the margin itself, there too)",
+        ),
+        ("objective: {name: dpo, ld_alpha: 0.5}", "; TRL's 'ld_alpha' is here: objective.alpha (of objective ld_dpo)"),
+        ("objective: {name: orpo, orpo_alpha: 0.5}", "; Axolotl's 'orpo_alpha' is here: objective.lam"),
+        ("objective: {name: dpo, rpo_alpha: 1}", "; TRL's 'rpo_alpha' is here: objective (a list with {name: sft"),
+        ("model: {path: m, sync_ref_model: true}", "; TRL's 'sync_ref_model' is here: model.reference_sync"),
         ("beta: 0.1", "a recipe has no section 'beta'; TRL's 'beta' is here: objective.beta"),
     ],
 )
@@ -107,3 +127,4 @@ def test_a_foreign_key_in_our_recipe_is_named_with_its_line(tmp_path, line, mess
 def test_no_hint_where_ours_has_the_same_name_or_nobody_has_it():
     assert renamed_hint("beta", "objective.beta") == ""
     assert renamed_hint("frobnicate", "data.frobnicate") == ""
+    assert renamed_hint("alpha", "model.lora.alpha") == ""

@@ -54,3 +54,19 @@ def test_a_data_file_has_no_split():
     draft = Draft()
     draft.set("data.train", [{"path": "a.jsonl.gz", "split": "train"}, {"path": "org/set", "split": "train"}], "x")
     assert draft.settings["data.train"].value == [{"path": "a.jsonl.gz"}, {"path": "org/set", "split": "train"}]
+
+
+def test_numbered_settings_are_items_of_a_list():
+    draft = Draft()
+    draft.set("objective.0.name", "dpo", "loss_type", "a note")
+    draft.set("objective.0.beta", 0.1, "beta")
+    draft.set("objective.1.name", "sft", "loss_type")
+    assert draft.render(["head"]).splitlines()[2:] == [
+        "objective:",
+        "  # a note",
+        "  - name: dpo  # loss_type",
+        "    beta: 0.1",
+        "  - name: sft  # loss_type",
+    ]
+    assert draft.drop("objective.0.beta").value == 0.1
+    assert list(draft.settings) == ["objective.0.name", "objective.1.name"]

@@ -22,3 +22,9 @@ def test_lines_and_errors_name_the_place():
     it = given()
     assert (it.line("b"), it.line("absent")) == (2, None)
     assert str(it.refuse("c", "no")) == "f.yaml:3: c: no"
+
+
+def test_a_nested_key_is_lifted():
+    it = given()
+    assert (it.lift("d", "e"), it.lift("d", "f"), it.lift("a", "e")) == ("d: e", "", "")
+    assert (it.take("d: e"), it.line("d: e")) == (2, 4)

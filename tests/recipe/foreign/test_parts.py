@@ -1,7 +1,7 @@
 from align.recipe.errors import Origin
 from align.recipe.foreign.draft import Draft
 from align.recipe.foreign.given import Given
-from align.recipe.foreign.parts import evaluates, hold_out, objective, target_modules
+from align.recipe.foreign.parts import evaluates, hold_out, target_modules
 from align.recipe.yaml_tree import Node, read_yaml
 
 
@@ -23,13 +23,6 @@ def test_a_share_is_held_out_and_a_count_is_asked_about():
     hold_out(given("x: 1"), count, "x", 200)
     assert (share.settings["data.eval_fraction"].value, share.decisions) == (0.2, [])
     assert "200 rows" in count.decisions[0].text
-
-
-def test_a_weight_that_scales_the_only_loss_is_asked_about():
-    draft = Draft()
-    objective(given("l: [sigmoid, hinge]\nw: [2, 0]"), draft, names="l", weights="w", beta=0.3, beta_key="b")
-    assert (draft.settings["objective.name"].value, draft.settings["objective.beta"].value) == ("dpo", 0.3)
-    assert draft.decisions[0].text.startswith("2 scales the loss")
 
 
 def test_all_linear_stays_a_word():

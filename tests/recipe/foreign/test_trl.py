@@ -5,14 +5,18 @@ from dataclasses import MISSING, fields
 
 import pytest
 from transformers import TrainingArguments
-from trl import DatasetMixtureConfig, DPOConfig, ModelConfig, ScriptArguments, TrlParser
+from trl import DatasetMixtureConfig, DPOConfig, KTOConfig, ModelConfig, ScriptArguments, TrlParser
+from trl.experimental.cpo import CPOConfig
+from trl.experimental.orpo import ORPOConfig
 
 from align.recipe.foreign import trl
 from align.recipe.foreign.dialects import DIALECTS
+from align.recipe.foreign.methods import METHODS
 from tests.recipe.foreign.conftest import TRL
 
 OF_TRAINING_ARGUMENTS = {field.name for field in fields(TrainingArguments)}
-THEIRS = {f.name: f for cls in (ScriptArguments, DatasetMixtureConfig, ModelConfig, DPOConfig) for f in fields(cls)}
+CONFIGS = (ScriptArguments, DatasetMixtureConfig, ModelConfig, KTOConfig, CPOConfig, ORPOConfig, DPOConfig)
+THEIRS = {f.name: f for cls in CONFIGS for f in fields(cls)}
 
 
 def test_every_field_of_trl_has_an_answer():
@@ -34,13 +38,14 @@ def test_the_defaults_are_those_of_the_installed_trl(tmp_path):
 
 
 def test_whatever_trl_changes_of_training_arguments_is_written_out():
-    """A default of TrainingArguments that DPOConfig overrides is a setting of every recipe that is brought over."""
+    """A default of TrainingArguments that a trainer's overrides is a setting of every recipe that is brought over."""
     own = {field.name: field.default for field in fields(TrainingArguments)}
-    changed = {
-        f.name for f in fields(DPOConfig) if f.name in own and f.default is not MISSING and f.default != own[f.name]
-    }
-    assert changed
-    assert {f"trainer.{name}" for name in changed} <= trl.DEFAULTS.keys()
+    for method, config in (("dpo", DPOConfig), ("kto", KTOConfig), ("cpo", CPOConfig), ("orpo", ORPOConfig)):
+        changed = {
+            f.name for f in fields(config) if f.name in own and f.default is not MISSING and f.default != own[f.name]
+        }
+        assert changed
+        assert {f"trainer.{name}" for name in changed} <= trl.DEFAULTS.keys() | dict(METHODS[method].defaults).keys()
 
 
 def test_adapters_start_from_trls_values():
@@ -63,7 +68,7 @@ def test_adapters_start_from_trls_values():
 )
 def test_former_keys_are_known_and_are_former(key):
     assert DIALECTS["trl"].answer(key) is not None
-    assert key not in THEIRS
+    assert key not in {field.name for field in fields(DPOConfig)}
 
 
 def test_the_recipe_in_these_tests_is_one_that_trl_reads(tmp_path):
