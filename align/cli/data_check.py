@@ -51,5 +51,6 @@ def lines_of(report: "CheckReport") -> list[str]:
         lines.append("chat template and lengths were not tried: name the model with --model")
     else:
         share = 100 * report.truncated / max(1, report.rows)
-        lines.append(f"{report.truncated:,} pairs ({share:.1f} %) would be cut, {report.dropped:,} dropped for length")
+        noun = "completions" if report.unpaired else "pairs"
+        lines.append(f"{report.truncated:,} {noun} ({share:.1f} %) would be cut, {report.dropped:,} dropped for length")
     return lines

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Print rows as the model will see them, special tokens included. What is trained on stands in the lines marked "
-    "chosen and rejected; the token that closes a turn stands in ⟪ ⟫, and what truncation cuts off in ⟦cut ... ⟧."
+    "chosen and rejected, or desirable or undesirable for a single completion; the token that closes a turn stands "
+    "in ⟪ ⟫, and what truncation cuts off in ⟦cut ... ⟧."
 )
-COLOURS = {"prompt": "2", "chosen": "32", "rejected": "31", "closing": "7", "cut": "9;33"}
+COLOURS = {
+    **{"prompt": "2", "chosen": "32", "rejected": "31", "desirable": "32", "undesirable": "31"},
+    **{"closing": "7", "cut": "9;33"},
+}
 """Terminal codes; nothing is told by colour alone."""
 CUT_ENDS = 80
 """Characters shown of either end of what is cut."""
@@ -55,12 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
 def drawn(pair: "PreviewedPair", *, colour: bool) -> str:
     """Return a pair as text for a terminal."""
     fate = "dropped for its length" if pair.dropped else "cut to length" if pair.truncated else "whole"
-    sides = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+    sides = {"prompt": pair.prompt, **pair.sides}
+    room = max(map(len, sides))
     counts = ", ".join(f"{name} {_kept(pieces)}" for name, pieces in sides.items())
     lines = [f"── {pair.where} ── tokens: {counts} ── {fate}"]
     for name, pieces in sides.items():
         text = "".join(_marked(piece, name, colour=colour) for piece in pieces)
-        lines += [f"{name if first else '':>8} │ {line}" for first, line in _numbered(text)]
+        lines += [f"{name if first else '':>{room}} │ {line}" for first, line in _numbered(text)]
     return "\n".join(lines)
 
 

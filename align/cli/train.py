@@ -9,6 +9,7 @@ KEY_FIGURES = (
     ("held-out accuracy", ("held_out", "eval_accuracy")),
     ("  of 'longer wins'", ("held_out", "eval_accuracy_longer_wins")),
     ("  on length-matched pairs", ("held_out", "eval_accuracy_length_matched")),
+    ("held-out AUC", ("held_out", "eval_auc")),
     ("reward, base", ("generation", "reward", "base")),
     ("reward, aligned", ("generation", "reward", "aligned")),
     ("reward, difference", ("generation", "reward", "difference")),
@@ -19,6 +20,8 @@ KEY_FIGURES = (
     ("length in tokens, base and aligned", ("generation", "length_tokens")),
 )
 """What the end of a run prints of its summary: label, and where it stands."""
+SHARES = (("held_out", "eval_accuracy"), ("held_out", "eval_auc"))
+"""Those whose interval stands beside them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,9 +59,9 @@ def figures(summary: dict[str, Any]) -> list[str]:
         value: Any = summary
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
-        if path == ("held_out", "eval_accuracy") and value is not None:
-            held_out = summary["held_out"]
-            value = {"value": value, "low": held_out["eval_accuracy_low"], "high": held_out["eval_accuracy_high"]}
+        if path in SHARES and value is not None:
+            held_out, key = summary["held_out"], path[-1]
+            value = {"value": value, "low": held_out[f"{key}_low"], "high": held_out[f"{key}_high"]}
         if value is not None:
             lines.append(f"{label + ':':36} {_shown(value)}")
     return lines

@@ -61,6 +61,7 @@ class DryStep:
         forward: work of the policy's forward.
         reference: work of the reference's forward.
         backward: work of the backward.
+        mismatched: work of both forwards of mismatched rows, which are without gradient.
     """
 
     kept: int
@@ -70,19 +71,25 @@ class DryStep:
     forward: Work
     reference: Work
     backward: Work
+    mismatched: Work = Work()
+
+    @property
+    def forwards(self) -> Work:
+        """Work of all forwards, as an evaluation does them."""
+        return self.forward + self.reference + self.mismatched
 
     @property
     def work(self) -> Work:
         """Work of all parts."""
-        return self.forward + self.reference + self.backward
+        return self.forwards + self.backward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchShape:
-    """Shape of a batch of pairs.
+    """Shape of what a forward sees of a batch.
 
     Attributes:
-        sequences: rows of the batch, two a pair.
+        sequences: rows that are computed: two a pair, one where a single side is read, one a single completion.
         width: tokens of the longest row, to which all are padded.
         completion_tokens: completion tokens of all rows, whose logits are computed.
     """
@@ -102,6 +109,7 @@ def dry_step(
     checkpointing: bool = False,
     accumulate: bool = False,
     autocast: torch.dtype | None = None,
+    mismatched: BatchShape | None = None,
 ) -> DryStep:
     """Run one step of a model on the meta device without numbers.
 
@@ -114,6 +122,7 @@ def dry_step(
         checkpointing: whether the backward computes activations again instead of keeping them.
         accumulate: whether gradients of an earlier batch are there already.
         autocast: number type of autocast, None for none.
+        mismatched: shape of rows that both models see before, without gradient; None for none.
 
     Raises:
         RuntimeError: if the model's path through its layers depends on numbers, so that it cannot be followed.
@@ -127,31 +136,39 @@ def dry_step(
         if checkpointing and train:
             stack.enter_context(_checkpointing(model))
         step = _Step(model, shape, autocast)
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter) if accumulate and parameter.requires_grad else None
-        before = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
+        before = _earlier_gradients(model, accumulate)
         watched = stack.enter_context(_Watch(own=[*_tensors(model), *(_tensors(other) if other is not None else ())]))
+        if mismatched is not None:
+            _mismatched(_Step(model, mismatched, autocast), model, reference, other)
+        before_small, aside = watched.small, watched.work
         with nullcontext() if train else torch.no_grad():
             logp = step.forward(model)
-        kept, small, forward = watched.alive, watched.small, watched.work
+        kept, small, forward = watched.alive, watched.small - before_small, watched.work - aside
         _reference(step, model, reference, other)
         compared = watched.work
         if train:
             (-F.logsigmoid(logp)).sum().backward()  # type: ignore[no-untyped-call]
-        gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
         return DryStep(
             kept=kept,
             peak=watched.peak + before,
-            gradients=gradients,
+            gradients=_gradient_bytes(model),
             small=small,
             forward=forward,
-            reference=compared - forward,
+            reference=compared - aside - forward,
             backward=watched.work - compared,
+            mismatched=aside,
         )
 
 
 def rough_step(
-    config: Any, counts: Counts, shape: BatchShape, *, referred: bool, train: bool = True, checkpointing: bool = False
+    config: Any,
+    counts: Counts,
+    shape: BatchShape,
+    *,
+    referred: bool,
+    train: bool = True,
+    checkpointing: bool = False,
+    mismatched: BatchShape | None = None,
 ) -> DryStep:
     """Estimate a step from a config's sizes, for models whose path through their layers depends on numbers.
 
@@ -175,6 +192,9 @@ def rough_step(
         forward=forward,
         reference=forward if referred else Work(),
         backward=forward * share if train else Work(),
+        mismatched=Work()
+        if mismatched is None
+        else forward * (2 * mismatched.sequences * mismatched.width / positions),
     )
 
 
@@ -204,6 +224,23 @@ class _Step:
                 return -F.cross_entropy(logits[0].float() / 1.0, self.targets, reduction="none")
         finally:
             handle.remove()
+
+
+def _earlier_gradients(model: Any, accumulate: bool) -> int:
+    """Put gradients of an earlier batch there, or none, and return their bytes."""
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter) if accumulate and parameter.requires_grad else None
+    return _gradient_bytes(model)
+
+
+def _gradient_bytes(model: Any) -> int:
+    return sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
+
+
+def _mismatched(step: _Step, model: Any, kind: str, other: Any) -> None:
+    with torch.no_grad():
+        step.forward(model)
+    _reference(step, model, kind, other)
 
 
 def _reference(step: _Step, model: Any, kind: str, other: Any) -> None:

@@ -206,7 +206,9 @@ def cache_bytes(config: Any, itemsize: int) -> int:
     return 2 * int(text.num_hidden_layers) * int(heads) * int(width) * itemsize
 
 
-def advice(plan: Footprint, step: DryStep, *, lora: bool, checkpointing: bool, pairs: int) -> list[tuple[str, int]]:
+def advice(
+    plan: Footprint, step: DryStep, *, lora: bool, checkpointing: bool, rows: int, copied: bool = False
+) -> list[tuple[str, int]]:
     """Return what to change first and about how many bytes that saves, the most effective first.
 
     Args:
@@ -214,18 +216,20 @@ def advice(plan: Footprint, step: DryStep, *, lora: bool, checkpointing: bool, p
         step: the training step it was made with.
         lora: whether adapters are trained already.
         checkpointing: whether activations are computed again already.
-        pairs: in a batch on one device.
+        rows: pairs or single completions in a batch on one device.
+        copied: whether the reference is a copy with adapters too.
     """
     parts = plan.peak.parts
     activations = parts.get("activations", 0)
     ways = []
     if not lora:
-        trained = sum(parts.get(name, 0) for name in ("reference copy", "gradients", "optimiser state"))
-        ways.append(("set model.lora: no second copy, and optimiser state only for adapters", trained))
+        spared = ("gradients", "optimiser state") if copied else ("reference copy", "gradients", "optimiser state")
+        says = "set model.lora: " + ("" if copied else "no second copy, and ") + "optimiser state only for adapters"
+        ways.append((says, sum(parts.get(name, 0) for name in spared)))
     if not checkpointing and "gradients" in parts:
         most = max(step.kept - step.small // 20, 0)
         ways.append(("set trainer.activation_checkpointing=true: about a third more time", int(0.8 * most)))
-    if pairs > 1 and activations:
+    if rows > 1 and activations:
         says = "halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps"
         ways.append((says, (activations + parts.get("kept by malloc", 0)) // 2))
     if activations:

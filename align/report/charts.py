@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from align.report import overlays
 from align.report.look import COLOURS, MADE_BY, PIXELS_PER_INCH, legend, look, reach_of, save, steps_axis
 from align.report.overlays import OVERLAYS, Overlay, draw_estimates, draw_overlay, has_estimates
-from align.report.panels import PAGE_PANELS, Panel, is_split, panels_with_data
+from align.report.panels import Panel, is_split, panels_of
 from align.report.rewards import draw_histograms, draw_rewards, has_rewards, in_words
 from align.report.run_record import RunRecord
 from align.report.samples import lengths
+from align.report.sides import sides_of
 from align.report.svg import inline_svg
 from align.report.tables import Table, table_of_overlay, table_of_rewards, table_of_rows, table_of_values
 
@@ -72,7 +73,7 @@ class Drawn:
 
 def charts_of_run(run: RunRecord) -> list[Chart]:
     """Return the charts of one run: what it logged, then its samples before and after."""
-    found = [_of_panel(panel, run) for panel in panels_with_data(PAGE_PANELS, run.rows)]
+    found = [_of_panel(panel, run) for panel in panels_of(run.rows, page=True)]
     return found + _of_samples(run)
 
 
@@ -176,6 +177,7 @@ def _of_samples(run: RunRecord) -> list[Chart]:
 
 def _of_overlay(overlay: Overlay, runs: Sequence[RunRecord]) -> Chart:
     apart = len(runs) > overlays.CROWDED and len(overlay.metrics) > 1
+    names = sides_of(*(run.rows for run in overlay.shown_by(runs)))
 
     def paint(figure: Figure) -> list[Axes]:
         if not apart:
@@ -185,15 +187,16 @@ def _of_overlay(overlay: Overlay, runs: Sequence[RunRecord]) -> Chart:
         both = list(figure.subplots(len(overlay.metrics), 1, sharex=True, sharey=True))
         for ax, (metric, _) in zip(both, overlay.metrics, strict=True):
             draw_overlay(ax, runs, overlay, only=metric)
-            ax.set_title(metric.split("/")[-1], loc="left", fontsize="medium")
+            ax.set_title(names[metric.split("/")[-1]], loc="left", fontsize="medium")
             ax.label_outer()
         return both[:1]
 
-    sides = "" if apart or len(overlay.metrics) == 1 else " Solid: chosen, dashed: rejected."
-    where = "held-out pairs" if overlay.where(runs) == "held out" else "training steps"
+    dashes = f" Solid: {names.chosen}, dashed: {names.rejected}."
+    sides = "" if apart or len(overlay.metrics) == 1 else dashes
+    where = f"held-out {names.rows}" if overlay.where(runs) == "held out" else "training steps"
     return Chart(
         name=overlay.name,
-        title=overlay.title,
+        title=overlay.title.format(rows=names.rows),
         note="",
         reading=f"Of {where}.{sides}",
         paint=paint,

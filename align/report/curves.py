@@ -9,7 +9,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from align.report.look import PIXELS_PER_INCH, legend, look, reach_of, save, steps_axis
 from align.report.metrics_file import read_metrics
-from align.report.panels import PANELS, Panel, is_split, panels_with_data
+from align.report.panels import Panel, is_split, panels_of
 from align.report.rewards import draw_rewards, gain_in_words
 from align.report.series import Rows
 
@@ -28,7 +28,7 @@ def draw_curves(run_dir: str | Path, out: str | Path | None = None) -> list[Path
         ValueError: the metrics cannot be read, or hold nothing that a panel shows.
     """
     rows = read_metrics(run_dir)
-    panels = panels_with_data(PANELS, rows)
+    panels = panels_of(rows)
     if not panels:
         raise ValueError(f"{run_dir} logged nothing that a panel shows")
     folder = Path(run_dir if out is None else out)

@@ -6,7 +6,8 @@ from typing import Any
 
 from align.report.run_record import RunRecord, mapping
 from align.report.series import is_number
-from align.report.words import changes
+from align.report.sides import sides_of
+from align.report.words import SIDES, changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +37,22 @@ class Measure:
 
 def key_figures(runs: Sequence[RunRecord]) -> list[tuple[Measure, list[Cell | None]]]:
     """Return every figure that at least one of the runs has, with a cell for each run."""
-    table = [(measure, [measure.read(run) for run in runs]) for measure in MEASURES]
+    names = sides_of(*(run.rows for run in runs))
+    measures = [_change(side, names[side]) for side in SIDES] + list(MEASURES)
+    table = [(measure, [measure.read(run) for run in runs]) for measure in measures]
     return [(measure, cells) for measure, cells in table if any(cells)]
 
 
 def facts(run: RunRecord) -> dict[str, str]:
     """Return what a run was: objective, reference, model, state, cost, versions; what is not known is left out."""
     summary, training = run.summary, mapping(run.summary.get("train"))
-    pairs = training.get("pairs")
+    counts = {noun: training.get(noun) for noun in ("pairs", "completions")}
     found = {
         "objective": _objective(run),
         "model": _text(mapping(run.recipe.get("model")).get("path")),
         "reference": _text(summary.get("reference") or mapping(run.recipe.get("model")).get("reference")),
         "state": state(run),
-        "pairs trained on": f"{pairs:,}" if isinstance(pairs, int) else "",
+        **{f"{noun} trained on": f"{n:,}" for noun, n in counts.items() if isinstance(n, int)},
         "time": duration(summary["seconds"]) if is_number(summary.get("seconds")) else "",
         "peak memory": _form(summary.get("peak_memory_gib"), "{:.2f} GiB"),
         "precision": _text(summary.get("precision")),
@@ -99,20 +102,28 @@ def _form(value: object, form: str) -> str:
     return form.format(value) if is_number(value) else ""
 
 
-def _change(side: str) -> Callable[[RunRecord], Cell | None]:
+def _change(side: str, name: str) -> Measure:
     def read(run: RunRecord) -> Cell | None:
         found = changes(run.rows)
         return Cell(f"{found.of[side]:+.1f}", found.where) if side in found.of else None
 
-    return read
+    label = f"{name[0].upper()}{name[1:]}, change"
+    return Measure(LOGPS_GROUP, label, "nats a completion, first to last logged step", read)
 
 
-def _held_out(key: str, form: str = "{:.3f}", more: str = "") -> Callable[[RunRecord], Cell | None]:
-    """Return a reader of a figure of the last evaluation; ``more`` is another one, shown beside it."""
+def _held_out(key: str, form: str = "{:.3f}", more: str = "", beside: str = "") -> Callable[[RunRecord], Cell | None]:
+    """Return a reader of a figure of the last evaluation.
+
+    Args:
+        key: its name.
+        form: how it is written.
+        more: another figure, shown beside it.
+        beside: a figure without which this one is something else.
+    """
 
     def read(run: RunRecord) -> Cell | None:
         values = run.held_out
-        if not is_number(values.get(key)):
+        if not is_number(values.get(key)) or (beside and beside not in values):
             return None
         aside = more.format(pairs=values.get(f"{key}_pairs")) if is_number(values.get(f"{key}_pairs")) else ""
         return Cell(form.format(values[key]), _between(values, f"{key}_low", f"{key}_high", form) or aside)
@@ -153,11 +164,19 @@ def _between(values: Mapping[str, Any], low: str, high: str, form: str) -> str:
     return f"[{form.format(values[low])}, {form.format(values[high])}]"
 
 
+def _labels(run: RunRecord) -> Cell | None:
+    counts = [run.held_out.get(f"eval_{label}") for label in ("desirable", "undesirable")]
+    return (
+        Cell(" + ".join(f"{count:,.0f}" for count in counts if is_number(count)))
+        if all(map(is_number, counts))
+        else None
+    )
+
+
 LOGPS_GROUP, _ACCURACY, _GAIN, _COST = "Log-probability", "Held-out pairs", "Samples: gained", "Samples: paid"
+_AUC = "Held-out completions"
 _SIGNED = "{:+.3f}"
 MEASURES = (
-    Measure(LOGPS_GROUP, "Chosen, change", "nats a completion, first to last logged step", _change("chosen")),
-    Measure(LOGPS_GROUP, "Rejected, change", "nats a completion, first to last logged step", _change("rejected")),
     Measure(
         _ACCURACY,
         "Accuracy",
@@ -176,7 +195,25 @@ MEASURES = (
         "on pairs of about equal length",
         _held_out("eval_accuracy_length_matched", more="{pairs:.0f} pairs"),
     ),
-    Measure(_ACCURACY, "Margin", "mean of chosen minus rejected reward", _held_out("eval_margin", _SIGNED)),
+    Measure(
+        _ACCURACY,
+        "Margin",
+        "mean of chosen minus rejected reward",
+        _held_out("eval_margin", _SIGNED, beside="eval_accuracy"),
+    ),
+    Measure(
+        _AUC,
+        "AUC",
+        "how often a desirable one has a higher reward than an undesirable one; a tie is half",
+        _held_out("eval_auc"),
+    ),
+    Measure(
+        _AUC,
+        "Margin of means",
+        "mean reward of desirable minus that of undesirable ones",
+        _held_out("eval_margin", _SIGNED, beside="eval_auc"),
+    ),
+    Measure(_AUC, "Completions", "desirable + undesirable", _labels),
     Measure(_GAIN, "Reward, base", "mean of the scorer's reward", _estimate("reward", "base", form=_SIGNED)),
     Measure(_GAIN, "Reward, aligned", "on the same prompts", _estimate("reward", "aligned", form=_SIGNED)),
     Measure(_GAIN, "Reward, difference", "paired by prompt", _estimate("reward", "difference", form=_SIGNED)),

@@ -26,7 +26,7 @@ class Overlay:
 
     Attributes:
         name: of its files.
-        title: what is drawn.
+        title: what is drawn, with ``{rows}`` for what the runs trained on.
         label: of the vertical axis.
         metrics: names as training logs them, and the dash of each.
         shown: what is done to a series before it is drawn.
@@ -45,11 +45,21 @@ class Overlay:
     bars: bool = False
 
     def where(self, runs: Sequence[RunRecord]) -> str:
-        """Return on which pairs the runs are compared: ``held out`` where all have two evaluations or more."""
+        """Return on which rows the runs are compared: ``held out`` where all have two evaluations or more.
+
+        Runs that log nothing of the subject, in training or in evaluations, have no say.
+        """
         if self.only:
             return self.only
-        key = f"eval_{self.metrics[0][0]}"
-        return "held out" if all(len(series(run.rows, key)) > 1 for run in runs) else "training"
+        found = [[self._points(run, part) for part in ("", "eval_")] for run in runs]
+        return "held out" if all(held_out > 1 for training, held_out in found if training or held_out) else "training"
+
+    def _points(self, run: RunRecord, part: str) -> int:
+        return max(len(series(run.rows, part + name)) for name, _ in self.metrics)
+
+    def shown_by(self, runs: Sequence[RunRecord]) -> list[RunRecord]:
+        """Return the runs that logged what is shown."""
+        return [run for run in runs if any(len(series(run.rows, key)) for key, _ in self.keys(runs))]
 
     def keys(self, runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
         """Return the metrics as they are logged, with their dashes."""
@@ -58,7 +68,7 @@ class Overlay:
 
     def has_data(self, runs: Sequence[RunRecord]) -> bool:
         """Return whether any run logged what is shown."""
-        return any(len(series(run.rows, key)) for run in runs for key, _ in self.keys(runs))
+        return bool(self.shown_by(runs))
 
 
 def colour_of(place: int) -> str:
@@ -86,7 +96,7 @@ def draw_overlay(axes: Axes, runs: Sequence[RunRecord], overlay: Overlay, only: 
             linestyle = SOLID if only else dash
             marker = {"marker": "o", "markersize": 3} if held_out and len(line) < 30 else {}
             if overlay.bars and len(line) and len(runs) <= CROWDED:
-                draw_with_interval(axes, run.rows, line, colour, run.name)
+                draw_with_interval(axes, run.rows, key, colour, run.name)
             else:
                 stroke(axes, line, run.name, colour, linestyle=linestyle, **marker)
             if len(line):
@@ -142,11 +152,12 @@ OVERLAYS = (
     ),
     Overlay("margins", "Margin of rewards", "margin", (("rewards/margins", SOLID),), level=0.0),
     Overlay("accuracy", "Held-out accuracy", "accuracy", (("accuracy", SOLID),), level=0.5, only="held out", bars=True),
-    Overlay("loss", "Loss, mean over pairs", "loss", (("loss", SOLID),)),
+    Overlay("auc", "Held-out AUC", "AUC", (("auc", SOLID),), level=0.5, only="held out", bars=True),
+    Overlay("loss", "Loss, mean over {rows}", "loss", (("loss", SOLID),)),
     Overlay("gradient", "Gradient norm, before clipping", "norm", (("grad_norm", SOLID),), only="training"),
     Overlay("learning-rate", "Learning rate", "learning rate", (("learning_rate", SOLID),), only="training"),
     Overlay("speed", "Speed", "tokens a second", (("tokens_per_second", SOLID),), only="training"),
     Overlay("padding", "Padding", "share of positions", (("padding_fraction", SOLID),), only="training"),
-    Overlay("lengths", "Length of the pairs", "tokens", (("length/chosen", SOLID), ("length/rejected", DASHED))),
+    Overlay("lengths", "Length of the {rows}", "tokens", (("length/chosen", SOLID), ("length/rejected", DASHED))),
 )
 """What is drawn of several runs, in this order."""

@@ -18,7 +18,7 @@ from align.report.overlays import LOGPS, colour_of
 from align.report.recipe_table import differences
 from align.report.run_record import RunRecord, mapping, read_runs
 from align.report.samples import FIRST_SHOWN, MOST_SHOWN, beside_each_other, spaced
-from align.report.words import change_in_words, changes, meaning
+from align.report.words import Changes, change_in_words, changes, meaning
 
 PAGE_FILE = "report.html"
 FACTS_OF_SEVERAL = ("objective", "model", "reference", "state", "time", "peak memory", "folder")
@@ -93,6 +93,7 @@ def _context(runs: Sequence[RunRecord], charts: Sequence[Chart]) -> dict[str, An
         "hero": draw_on_page(hero, wide=True) if hero else None,
         "figures": [(group, list(rows)) for group, rows in figures],
         "confidence": _confidence(runs),
+        "by_delong": any(measure.label == "AUC" for measure, _ in rows),
         "differing": None if single else differences([run.recipe for run in runs]),
         "charts": [draw_on_page(chart) for chart in charts if chart is not hero],
         "samples": _samples(runs),
@@ -113,10 +114,15 @@ def _seen(run: RunRecord, place: int, single: bool) -> dict[str, Any]:
         "notes": [*run.missing, *(str(note) for note in run.summary.get("notes") or [])],
         "change": change_in_words(run.rows),
         "meaning": meaning(run.rows),
-        "moves": [(side, f"{amount:+.1f}".replace("-", "\u2212")) for side, amount in changes(run.rows).of.items()],
+        "moves": _moves(changes(run.rows)),
         "preparation": {f"{name.replace('_', '-')} data": text for name, text in preparation},
         "recipe_text": run.recipe_text,
     }
+
+
+def _moves(found: Changes) -> list[tuple[str, str, str]]:
+    """Return each side as the log names it, as it is called, and how far it moved."""
+    return [(side, found.names[side], f"{amount:+.1f}".replace("-", "\u2212")) for side, amount in found.of.items()]
 
 
 def _notes(seen: Sequence[Mapping[str, Any]], single: bool) -> list[str]:

@@ -3,8 +3,8 @@
 Chosen and rejected are always two lines: a margin that grows can hide a chosen log-probability that falls.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from align.report.look import BLUE, GREEN, PURPLE, VERMILLION, base_line, both_strokes, stroke
 from align.report.series import Rows, Series, change, has, is_number, series
+from align.report.sides import is_unpaired, sides_of
 from align.report.words import change_in_words
 
 SIDES = (("chosen", BLUE), ("rejected", VERMILLION))
-REWARDS = (("chosen", "chosen", BLUE), ("rejected", "rejected", VERMILLION), ("margins", "margin", GREEN))
 MOST_BARS = 24
 """More evaluations than this have their intervals drawn as a band."""
 
@@ -56,18 +56,22 @@ def both(*keys: str) -> tuple[str, ...]:
 def draw_logps(axes: Axes, rows: Rows) -> None:
     """Draw both log-probabilities as change from their own first logged step."""
     base_line(axes)
+    names = sides_of(rows)
     for side, colour in SIDES:
         training, held_out = (change(series(rows, f"{part}logps/{side}")) for part in ("", "eval_"))
-        both_strokes(axes, training, held_out, side, colour)
+        both_strokes(axes, training, held_out, names[side], colour)
     axes.set_ylabel("change (nats)")
 
 
 def draw_rewards(axes: Axes, rows: Rows) -> None:
-    """Draw both implicit rewards and their margin."""
+    """Draw both implicit rewards and their margin; of single completions, the held-out margin of means."""
     base_line(axes)
-    for key, label, colour in REWARDS:
-        training, held_out = (series(rows, f"{part}rewards/{key}") for part in ("", "eval_"))
-        both_strokes(axes, training, held_out, label, colour)
+    names = sides_of(rows)
+    for side, colour in SIDES:
+        training, held_out = (series(rows, f"{part}rewards/{side}") for part in ("", "eval_"))
+        both_strokes(axes, training, held_out, names[side], colour)
+    margin = "eval_margin" if is_unpaired(rows) else "eval_rewards/margins"
+    both_strokes(axes, series(rows, "rewards/margins"), series(rows, margin), "margin", GREEN)
     axes.set_ylabel("reward")
 
 
@@ -75,16 +79,32 @@ def draw_accuracy(axes: Axes, rows: Rows) -> None:
     """Draw training accuracy as it was logged, and held-out accuracy with its interval."""
     base_line(axes, 0.5)
     stroke(axes, series(rows, "rewards/accuracies"), "training", PURPLE, alpha=0.35)
-    held_out = series(rows, "eval_accuracy")
-    if len(held_out):
-        draw_with_interval(axes, rows, held_out, BLUE)
+    draw_with_interval(axes, rows, "eval_accuracy", BLUE)
     axes.set_ylabel("accuracy")
     axes.set_ylim(-0.02, 1.02)
 
 
-def draw_with_interval(axes: Axes, rows: Rows, held_out: Series, colour: str, label: str = "") -> None:
-    """Draw held-out accuracy with bars, or with a band where there are too many of them."""
-    reach = np.array([_reach(rows, held_out, f"eval_accuracy_{end}", sign) for end, sign in (("low", -1), ("high", 1))])
+def draw_auc(axes: Axes, rows: Rows) -> None:
+    """Draw the held-out area under the ROC curve with its interval."""
+    base_line(axes, 0.5)
+    draw_with_interval(axes, rows, "eval_auc", BLUE)
+    axes.set_ylabel("AUC")
+    axes.set_ylim(-0.02, 1.02)
+
+
+def draw_reference_point(axes: Axes, rows: Rows) -> None:
+    """Draw the mean log-ratio of completions of other prompts."""
+    base_line(axes)
+    both_strokes(axes, series(rows, "kl"), series(rows, "eval_kl"), "other prompts", PURPLE)
+    axes.set_ylabel("log-ratio (nats)")
+
+
+def draw_with_interval(axes: Axes, rows: Rows, key: str, colour: str, label: str = "") -> None:
+    """Draw a held-out share with bars, or with a band where there are too many of them; nothing where it is absent."""
+    held_out = series(rows, key)
+    if not len(held_out):
+        return
+    reach = np.array([_reach(rows, held_out, f"{key}_{end}", sign) for end, sign in (("low", -1), ("high", 1))])
     label = label or ("held out, with interval" if np.any(reach) else "held out")
     if len(held_out) > MOST_BARS:
         low, high = held_out.values - reach[0], held_out.values + reach[1]
@@ -113,8 +133,9 @@ def draw_loss(axes: Axes, rows: Rows) -> None:
 
 def draw_lengths(axes: Axes, rows: Rows) -> None:
     """Draw how long chosen and rejected completions are."""
+    names = sides_of(rows)
     for side, colour in SIDES:
-        both_strokes(axes, series(rows, f"length/{side}"), series(rows, f"eval_length/{side}"), side, colour)
+        both_strokes(axes, series(rows, f"length/{side}"), series(rows, f"eval_length/{side}"), names[side], colour)
     axes.set_ylabel("tokens a completion")
     axes.set_ylim(bottom=0)
 
@@ -148,9 +169,12 @@ def _two_scales(axes: Axes, left: tuple[Series, str], right: tuple[Series, str])
     return twin
 
 
-def _accuracy_note(rows: Rows) -> str:
-    last = series(rows, "eval_accuracy").last
-    return "" if last is None else f"held out, last: {last:.3f}"
+def _last_of(key: str) -> Callable[[Rows], str]:
+    def note(rows: Rows) -> str:
+        last = series(rows, key).last
+        return "" if last is None else f"held out, last: {last:.3f}"
+
+    return note
 
 
 def _loss_note(rows: Rows) -> str:
@@ -174,24 +198,26 @@ LENGTHS = Panel(
     draw_lengths,
     reading="Where chosen answers are longer, a model can win by length alone.",
 )
+REWARDS = Panel(
+    "rewards",
+    "Implicit reward",
+    both("rewards/chosen", "rewards/rejected", "rewards/margins"),
+    draw_rewards,
+    reading="The objective's own reward; for DPO, beta times the log-ratio to the reference.",
+)
+LOSS = Panel("loss", "Loss, mean over pairs", both("loss"), draw_loss, _loss_note)
 PANELS = (
     LOGPS,
-    Panel(
-        "rewards",
-        "Implicit reward",
-        both(*(f"rewards/{key}" for key, *_ in REWARDS)),
-        draw_rewards,
-        reading="The objective's own reward; for DPO, beta times the log-ratio to the reference.",
-    ),
+    REWARDS,
     Panel(
         "accuracy",
         "Accuracy: share of pairs whose chosen has the higher reward",
         ("rewards/accuracies", "eval_accuracy", "eval_accuracy_low", "eval_accuracy_high"),
         draw_accuracy,
-        _accuracy_note,
+        _last_of("eval_accuracy"),
         "The grey line is chance.",
     ),
-    Panel("loss", "Loss, mean over pairs", both("loss"), draw_loss, _loss_note),
+    LOSS,
     Panel(
         "gradient", "Gradient norm and learning rate", ("grad_norm", "learning_rate"), draw_gradient, two_scales=True
     ),
@@ -202,9 +228,51 @@ PANELS = (
 PAGE_PANELS = (*PANELS[:4], LENGTHS, *PANELS[4:])
 """Panels of the page, which has room for one more."""
 
+UNPAIRED_PANELS = (
+    replace(LOGPS, reading="Summed over a completion, each label measured from its own first value."),
+    replace(
+        REWARDS,
+        keys=(*both("rewards/chosen", "rewards/rejected"), "eval_margin"),
+        reading="The objective's own reward. Margin: mean of the desirable minus mean of the undesirable.",
+    ),
+    Panel(
+        "auc",
+        "AUC: share of desirable-undesirable couples ranked right",
+        ("eval_auc", "eval_auc_low", "eval_auc_high"),
+        draw_auc,
+        _last_of("eval_auc"),
+        "By reward, over all couples of a desirable and an undesirable held-out completion, also of other prompts. The "
+        "grey line is chance.",
+    ),
+    replace(LOSS, title="Loss, mean over completions"),
+    *PANELS[4:],
+)
+"""Panels of the curves file of a run on single completions."""
 
-def panels_with_data(panels: tuple[Panel, ...], rows: Rows) -> list[Panel]:
-    """Return those panels of which the run logged something."""
+REFERENCE_POINT = Panel(
+    "reference-point",
+    "Reference point: mean log-ratio of completions of other prompts",
+    both("kl"),
+    draw_reference_point,
+    reading="What the objective compares log-ratios with; below 0 it counts as 0.",
+)
+UNPAIRED_PAGE_PANELS = (
+    *UNPAIRED_PANELS[:4],
+    REFERENCE_POINT,
+    replace(
+        LENGTHS,
+        title="Length of the completions",
+        reading="Where desirable answers are longer, a model can win by length alone.",
+    ),
+    *UNPAIRED_PANELS[4:],
+)
+"""Panels of the page of such a run."""
+
+
+def panels_of(rows: Rows, *, page: bool = False) -> list[Panel]:
+    """Return those panels of which the run logged something, for the page or for the curves file."""
+    on_page, in_file = (UNPAIRED_PAGE_PANELS, UNPAIRED_PANELS) if is_unpaired(rows) else (PAGE_PANELS, PANELS)
+    panels: Sequence[Panel] = on_page if page else in_file
     return [panel for panel in panels if has(rows, panel.keys)]
 
 

@@ -10,7 +10,7 @@ Row = tuple[str, str]
 LABEL = 18
 WIDTH = 112
 SPLITS = {"train": "training", "held_out": "held out"}
-PARTS = ("prompt", "chosen", "rejected", "whole")
+PARTS = ("prompt", "chosen", "rejected", "desirable", "undesirable", "whole")
 POINTS = ("min", "mean", "median", "p95", "max")
 
 
@@ -81,68 +81,82 @@ def _reference(facts: Facts) -> Iterator[Row]:
 
 def _data(facts: Facts) -> Iterator[Row]:
     data = facts["data"]
+    noun = data["noun"]
     for split, report in data["rows"].items():
         limit = "no limit" if report["max_length"] is None else f"{report['max_length']:,} tokens"
-        kept = f"{report['rows']:,} read, {report['pairs']:,} pairs; "
+        kept = f"{report['rows']:,} read, {_kept(report, noun)}; "
         cut = f"{100 * report['truncated_share']:.1f} % truncated ({report['truncation']}, {limit})"
         yield f"{SPLITS[split]} rows", f"{kept}{cut}; {report['dropped']:,} dropped"
         if skipped := report.get("skipped"):
             yield "", f"{sum(skipped.values()):,} bad rows skipped"
         if report["silent"]:
             yield "", f"{report['silent']:,} with a completion that says nothing"
-    pairs = data["pairs"]
-    held = f"{pairs['held_out']:,} held out by {data['held_out_by']}" if "held_out" in pairs else "none held out"
-    yield "pairs", f"{pairs['train']:,} to train on, {held}"
+    sizes = {split: f"{count:,}" for split, count in data["sizes"].items()}
+    sizes |= {split: f"{sizes[split]} ({count:,} of them desirable)" for split, count in data["desirable"].items()}
+    held = f"{sizes['held_out']} held out by {data['held_out_by']}" if "held_out" in sizes else "none held out"
+    yield f"{noun}s", f"{sizes['train']} to train on, {held}"
     if data["upper_bound"]:
         yield "", "the model has yet to make its pairs: at most so many, with completions at most so long"
+
+
+def _kept(report: Mapping[str, Any], noun: str) -> str:
+    if noun == "pair":
+        return f"{report['pairs']:,} pairs"
+    good, bad = report["desirable"], report["undesirable"]
+    return f"{good + bad:,} completions ({good:,} desirable, {bad:,} undesirable)"
 
 
 def _lengths(facts: Facts) -> Iterator[Row]:
     yield "", "".join(f"{point:>9}" for point in POINTS)
     for split, lengths in facts["lengths"].items():
-        for part in PARTS:
-            spread = lengths[part]
-            yield f"{SPLITS[split]} {part}", "".join(f"{spread[point]:9,.0f}" for point in POINTS)
-        longer, same = 100 * lengths["chosen_longer"], 100 * lengths["same_length"]
-        if not facts["data"]["upper_bound"]:
+        for part, spread in ((part, lengths.get(part)) for part in PARTS):
+            if spread is not None:
+                yield f"{SPLITS[split]} {part}", "".join(f"{spread[point]:9,.0f}" for point in POINTS)
+        if "chosen_longer" in lengths and not facts["data"]["upper_bound"]:
+            longer, same = 100 * lengths["chosen_longer"], 100 * lengths["same_length"]
             yield "", f"chosen is longer in {longer:.1f} % of pairs, as long in {same:.1f} %"
     batches = facts["batches"]
     yield "padding", f"{100 * batches['padding']:.1f} % of positions, in batches as the recipe makes them"
 
 
 def _duplicates(facts: Facts) -> Iterator[Row]:
-    found = facts["duplicates"]
+    found, noun = facts["duplicates"], facts["data"]["noun"]
+    how = "the sides swapped" if noun == "pair" else "the other label"
     for split, title in SPLITS.items():
         if split in found:
             here = found[split]
-            counted = f"{here['prompts']:,} pairs repeat a prompt, {here['rows']:,} repeat a whole row"
-            swapped = f"{here['contradicted']:,} are there with the sides swapped too"
+            counted = f"{here['prompts']:,} {noun}s repeat a prompt, {here['rows']:,} repeat a whole row"
+            swapped = f"{here['contradicted']:,} are there with {how} too"
             named = f" ({', '.join(here['places'])})" if here["places"] else ""
             yield title, f"{counted}, {swapped}{named}"
     if "across" in found:
         leak = found["across"]
         named = f" ({', '.join(leak['places'])})" if leak["places"] else ""
-        counted = f"{leak['pairs']:,} held-out pairs ({100 * leak['share']:.1f} %) have a prompt that is trained on"
+        counted = f"{leak['prompts']:,} held-out {noun}s ({100 * leak['share']:.1f} %) have a prompt that is trained on"
         yield "across", f"{counted}, {leak['rows']:,} a whole row{named}"
     if not found:
         yield "", "not known before the pairs are made"
 
 
 def _steps(facts: Facts) -> Iterator[Row]:
-    steps = facts["steps"]
+    steps, noun = facts["steps"], facts["data"]["noun"]
     most = "at most " if steps["upper_bound"] else ""
-    yield "steps", f"{most}{steps['steps']:,} of {_count(steps['batch'], 'pair')}; {steps['warmup']:,} of them warm-up"
+    yield "steps", f"{most}{steps['steps']:,} of {_count(steps['batch'], noun)}; {steps['warmup']:,} of them warm-up"
     yield (
         "epochs",
-        f"{steps['epochs']:.2f} of {_count(steps['pairs'], 'pair')}, {_count(steps['batches'], 'batch')} each",
+        f"{steps['epochs']:.2f} of {_count(steps['rows'], noun)}, {_count(steps['batches'], 'batch')} each",
     )
     tokens = f"{many(steps['tokens'])} tokens, {many(steps['positions'])} positions with padding"
+    if noun == "pair" and len(steps["sides"]) == 1:
+        tokens += f"; the objective reads the {steps['sides'][0]} alone, evaluations compute both sides"
     yield "passed through", tokens
+    if steps["mismatched"]:
+        yield "", "and as many rows again without gradient: each prompt with another row's completion"
     if steps["evaluations"]:
         each = _count(steps["eval_batches"], "batch")
         yield "evaluations", f"{steps['evaluations']}, each of {each}"
     if steps["processes"] > 1:
-        yield "processes", f"{steps['processes']}, which share the pairs"
+        yield "processes", f"{steps['processes']}, which share the {noun}s"
 
 
 def _memory(facts: Facts) -> Iterator[Row]:
@@ -174,7 +188,11 @@ def _time(facts: Facts) -> Iterator[Row]:
     yield "measured", f"{speed}, {where}; a step is {time['step_flops'] / 1e12:.2g} TFLOP"
     if time["load"] is not None:
         yield "", f"while the load average was {time['load']:.1f} on {_count(time['cores'], 'core')}"
-    divided = ", pairs divided among processes that are each as fast" if facts["steps"]["processes"] > 1 else ""
+    divided = (
+        f", {facts['data']['noun']}s divided among processes that are each as fast"
+        if facts["steps"]["processes"] > 1
+        else ""
+    )
     most = "; fewer pairs take less" if facts["data"]["upper_bound"] and time["making_pairs"] else ""
     yield "in all", f"about {time['says']} at this speed{divided}, without loading{most}"
 
@@ -192,6 +210,8 @@ def _aligned(rows: Iterator[Row]) -> list[str]:
     lines = []
     for label, text in rows:
         room = max(LABEL, len(label))
+        spaces = len(text) - len(text.lstrip()) if len(label) > LABEL else 0
+        text = text[min(spaces, len(label) - LABEL) :] if spaces else text  # numbers stay below one another
         first, *rest = [text] if text.startswith(" ") else wrap(text, WIDTH - LABEL) or [""]
         lines += [f"  {label:{room}}  {first}".rstrip(), *(f"  {'':{LABEL}}  {line}" for line in rest)]
     return lines

@@ -13,6 +13,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from align.models.load import ADAPTER_CONFIG
 from align.models.locate import Located, locate
 from align.models.precision import fast_bfloat16
+from align.objectives.mixture import name_of
 from align.recipe.paths import REFERENCES
 from align.recipe.schema import Recipe
 from align.recipe.trainer_fields import DEFAULTS
@@ -57,13 +58,20 @@ REPORTER_MODULES: dict[str, tuple[str, ...]] = {
 }
 """Value of ``trainer.report_to``: modules of which one must be installed."""
 
+_EVERY_EVALUATION = (
+    *(f"{name}/{side}" for name in ("logps", "mean_logps", "rewards", "length") for side in ("chosen", "rejected")),
+    *("runtime", "samples_per_second", "steps_per_second"),
+)
 EVALUATION_METRICS = (
     *("loss", "accuracy", "accuracy_low", "accuracy_high", "accuracy_longer_wins", "accuracy_length_matched"),
     *("accuracy_length_matched_pairs", "margin", "margin_low", "margin_high", "pairs"),
-    *(f"{name}/{side}" for name in ("logps", "mean_logps", "rewards", "length") for side in ("chosen", "rejected")),
-    *("rewards/margins", "rewards/accuracies", "runtime", "samples_per_second", "steps_per_second"),
+    *("rewards/margins", "rewards/accuracies", *_EVERY_EVALUATION),
 )
-"""What an evaluation measures, as ``trainer.metric_for_best_model`` can name it."""
+"""What an evaluation on pairs measures, as ``trainer.metric_for_best_model`` can name it."""
+UNPAIRED_METRICS = (
+    *("loss", "auc", "auc_low", "auc_high", "margin", "desirable", "undesirable", "kl", *_EVERY_EVALUATION),
+)
+"""What an evaluation on single completions measures; ``kl`` where the objective needs mismatched ones."""
 
 
 def mistakes(recipe: Recipe) -> list[str]:
@@ -75,8 +83,9 @@ def mistakes(recipe: Recipe) -> list[str]:
         *_attention(recipe),
         *_packages(trainer),
         *_sampling_order(trainer),
-        *_best_model(trainer),
+        *_best_model(recipe),
         *_loading(trainer),
+        *_mismatched(recipe),
     )
     return list(found)
 
@@ -175,12 +184,15 @@ def _sampling_order(trainer: Any) -> Iterator[str]:
         )
 
 
-def _best_model(trainer: Any) -> Iterator[str]:
-    metric = trainer.get("metric_for_best_model")
-    if metric is None or str(metric).removeprefix("eval_") in EVALUATION_METRICS:
+def _best_model(recipe: Recipe) -> Iterator[str]:
+    metric, unpaired = recipe.trainer.get("metric_for_best_model"), asks_for_completions(recipe)
+    known = UNPAIRED_METRICS if unpaired else EVALUATION_METRICS
+    if unpaired and not recipe.objective.needs_mismatched:
+        known = tuple(name for name in known if name != "kl")
+    if metric is None or str(metric).removeprefix("eval_") in known:
         return
-    near = get_close_matches(str(metric).removeprefix("eval_"), EVALUATION_METRICS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(EVALUATION_METRICS)}"
+    near = get_close_matches(str(metric).removeprefix("eval_"), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
     yield f"trainer.metric_for_best_model={metric}: an evaluation measures no such thing; {hint}"
 
 
@@ -192,6 +204,15 @@ def _loading(trainer: Any) -> Iterator[str]:
         )
     if trainer.get("push_to_hub") and constants.HF_HUB_OFFLINE:
         yield "trainer.push_to_hub=true cannot work with HF_HUB_OFFLINE=1: unset one of them"
+
+
+def _mismatched(recipe: Recipe) -> Iterator[str]:
+    key = "per_device_train_batch_size"
+    if recipe.objective.needs_mismatched and recipe.trainer.get(key, DEFAULTS[key]) == 1:
+        yield (
+            f"trainer.{key}=1 cannot work with objective {name_of(recipe.objective)!r}, which pairs each prompt of a "
+            f"batch with another row's completion: set trainer.{key}=2 or more"
+        )
 
 
 def _stopping(trainer: Any) -> Iterator[str]:
@@ -245,6 +266,12 @@ def _shared(recipe: Recipe) -> Iterator[str]:
             "is then no comparison on unseen prompts; set evaluation.generation.split=heldout and "
             "data.train.synth.split=train"
         )
+
+
+def asks_for_completions(recipe: Recipe) -> bool:
+    """Whether a recipe asks for training on single completions; whether its objective can is not looked at."""
+    asked = recipe.data.unpaired
+    return recipe.objective.needs_mismatched if asked is None else asked
 
 
 def checkpointing(trainer: Any) -> bool:

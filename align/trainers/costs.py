@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from align.data.statistics import Batches, PairColumns
+from align.data.row_columns import RowColumns
+from align.data.statistics import Batches
 from align.models.dry_step import BatchShape, DryStep, dry_step, rough_step
 from align.models.footprint import (
     Copies,
@@ -27,11 +28,73 @@ from align.report.console import stage
 from align.trainers.combinations import checkpointing
 from align.trainers.forecast import SampledTokens, Schedule, duration
 from align.trainers.planned import PlannedModel, sampled_tokens
+from align.trainers.preference import length_limit
 
 MEASURED_ROWS = 4096
 """Most rows of the matrices whose product is timed."""
 
 Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedSplit:
+    """Rows of a split, and what its batches are like.
+
+    Attributes:
+        columns: of the rows.
+        size: rows in a batch.
+        sides: those that are computed, a sequence a row each.
+        batches: of what is computed.
+        mismatched: of prompts with completions of other rows, which both models see as well; None where they do not.
+    """
+
+    columns: RowColumns
+    size: int
+    sides: tuple[str, ...]
+    batches: Batches
+    mismatched: Batches | None = None
+
+    @property
+    def sequences(self) -> int:
+        """Rows of a batch's forward."""
+        return len(self.sides) * min(self.size, len(self.columns))
+
+    @property
+    def widest(self) -> BatchShape:
+        """The largest batch there can be: the longest row may come into any."""
+        return BatchShape(
+            sequences=self.sequences,
+            width=int(self.columns.widths(self.sides).max()),
+            completion_tokens=self.batches.max_completion_tokens,
+        )
+
+    @property
+    def usual(self) -> BatchShape:
+        """An average batch."""
+        return self._average(self.batches)
+
+    @property
+    def usual_mismatched(self) -> BatchShape | None:
+        """Mismatched rows of an average batch."""
+        return None if self.mismatched is None else self._average(self.mismatched)
+
+    def widest_mismatched(self, max_length: int | None) -> BatchShape | None:
+        """Return the largest batch of mismatched rows: any prompt may meet any completion."""
+        if self.mismatched is None:
+            return None
+        longest = int(self.columns.prompt.max() + self.columns.sides["completion"].max())
+        return BatchShape(
+            sequences=self.sequences,
+            width=longest if max_length is None else min(longest, max_length),
+            completion_tokens=self.mismatched.max_completion_tokens,
+        )
+
+    def _average(self, batches: Batches) -> BatchShape:
+        return BatchShape(
+            sequences=self.sequences,
+            width=max(2, round(batches.mean_width)),
+            completion_tokens=math.ceil(batches.mean_completion_tokens),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +106,8 @@ class PlannedRun:
         arguments: of its trainer, on this machine.
         model: the policy as structure.
         plan: steps, evaluations, checkpoints.
-        train: columns of the pairs to train on.
-        held_out: columns of the held-out pairs, or None.
-        batches: of training.
-        eval_batches: of an evaluation, or None.
+        train: rows to train on.
+        held_out: held-out rows, or None.
         synthetic: whether pairs are still to be made.
         processes: that train together.
     """
@@ -55,10 +116,8 @@ class PlannedRun:
     arguments: TrainingArguments
     model: PlannedModel
     plan: Schedule
-    train: PairColumns
-    held_out: PairColumns | None
-    batches: Batches
-    eval_batches: Batches | None
+    train: PlannedSplit
+    held_out: PlannedSplit | None
     synthetic: bool
     processes: int
 
@@ -70,7 +129,7 @@ class PlannedRun:
     @property
     def positions(self) -> float:
         """Positions of an average batch, padding included."""
-        return 2 * min(self.arguments.train_batch_size, len(self.train)) * self.batches.mean_width
+        return self.train.sequences * self.train.batches.mean_width
 
 
 class Costs:
@@ -99,30 +158,26 @@ class Costs:
         run = self.run
         speed = self._measured()
         with stage("following a training step without numbers"):
-            widest = self._step(self._widest(run.batches, run.train, self.arguments.train_batch_size))
+            widest = self._largest(run.train)
             speed = speed.best(self._measured())
-            evaluation = None
-            if run.held_out is not None and run.eval_batches is not None:
-                shape = self._widest(run.eval_batches, run.held_out, self.arguments.eval_batch_size)
-                evaluation = self._step(shape, train=False)
+            evaluation = self._largest(run.held_out, train=False) if run.held_out is not None else None
             speed = speed.best(self._measured())
-            usual_shape = self._usual()
-            usual = self._step(usual_shape)
+            usual = self._step(run.train.usual, mismatched=run.train.usual_mismatched)
             speed = speed.best(self._measured())
-        return {"memory": self._memory(widest, evaluation), "time": self._time(usual, usual_shape, speed)}
+        return {"memory": self._memory(widest, evaluation), "time": self._time(usual, run.train.usual, speed)}
 
     def _memory(self, widest: DryStep, evaluation: DryStep | None) -> Facts:
         device = self.arguments.device
         plan = self._footprint(widest, evaluation, on_cpu=device.type == "cpu")
         memory = free_memory(device)
         verdict = plan.verdict(memory)
-        pairs = min(self.arguments.train_batch_size, len(self.run.train))
         ways = advice(
             plan,
             widest,
             lora=self.recipe.model.lora is not None,
             checkpointing=checkpointing(self.recipe.trainer),
-            pairs=pairs,
+            rows=min(self.run.train.size, len(self.run.train.columns)),
+            copied=self.recipe.model.reference_sync is not None or self.recipe.model.reference not in ("auto", "none"),
         )
         if verdict != "fits":
             first = "; ".join(f"{text} (about {saved / 2**30:.1f} GiB less)" for text, saved in ways[:3])
@@ -187,9 +242,10 @@ class Costs:
 
     def _time(self, usual: DryStep, shape: BatchShape, speed: Speed) -> Facts:
         synth = _tokens(self._synth, self.model)
-        eval_tokens = 0
-        if self.run.held_out is not None and self.run.eval_batches is not None:
-            eval_tokens = round(2 * len(self.run.held_out) * self.run.eval_batches.mean_width / self.run.processes)
+        held_out, eval_tokens = self.run.held_out, 0
+        if held_out is not None:
+            sequences = len(held_out.sides) * len(held_out.columns)
+            eval_tokens = round(sequences * held_out.batches.mean_width / self.run.processes)
         taken = duration(
             self.run.plan,
             usual,
@@ -217,7 +273,11 @@ class Costs:
             "cores": os.cpu_count() or 1,
         }
 
-    def _step(self, shape: BatchShape, *, train: bool = True) -> DryStep:
+    def _largest(self, split: PlannedSplit, *, train: bool = True) -> DryStep:
+        limit = length_limit(self.model.policy, self.recipe.data.max_length)
+        return self._step(split.widest, mismatched=split.widest_mismatched(limit), train=train)
+
+    def _step(self, shape: BatchShape, *, mismatched: BatchShape | None, train: bool = True) -> DryStep:
         recomputed = checkpointing(self.recipe.trainer)
         try:
             return dry_step(
@@ -229,30 +289,21 @@ class Costs:
                 checkpointing=recomputed,
                 accumulate=self.arguments.gradient_accumulation_steps > 1,
                 autocast=self.model.autocast,
+                mismatched=mismatched,
             )
         except Exception as error:  # a model's own code may do anything
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             caution = f"memory and time are rough: a step cannot be followed without numbers ({reason})"
             self.warnings += [caution] if caution not in self.warnings else []
-            referred = self.model.reference != "none"
             return rough_step(
-                self.model.config, self.counts, shape, referred=referred, train=train, checkpointing=recomputed
+                self.model.config,
+                self.counts,
+                shape,
+                referred=self.model.reference != "none",
+                train=train,
+                checkpointing=recomputed,
+                mismatched=mismatched,
             )
-
-    def _widest(self, batches: Batches, columns: PairColumns, size: int) -> BatchShape:
-        """Return the largest batch there can be: the longest row may come into any."""
-        return BatchShape(
-            sequences=2 * min(size, len(columns)),
-            width=int(columns.longest.max()),
-            completion_tokens=batches.max_completion_tokens,
-        )
-
-    def _usual(self) -> BatchShape:
-        return BatchShape(
-            sequences=2 * min(self.arguments.train_batch_size, len(self.run.train)),
-            width=max(2, round(self.run.batches.mean_width)),
-            completion_tokens=math.ceil(self.run.batches.mean_completion_tokens),
-        )
 
 
 def _tokens(settings: SynthSettings | GenerationSettings | None, model: PlannedModel) -> SampledTokens | None:

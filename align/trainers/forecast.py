@@ -27,20 +27,20 @@ class Schedule:
     """What happens in a run, in numbers.
 
     Attributes:
-        pairs: pairs trained on in an epoch.
-        batch: pairs an optimiser step sees, on all processes.
+        rows: pairs or single completions trained on in an epoch.
+        batch: rows an optimiser step sees, on all processes.
         batches: batches of an epoch on one process.
         steps: optimiser steps of the run.
-        epochs: passes over the pairs; 1.5 is one and a half.
+        epochs: passes over the rows; 1.5 is one and a half.
         micro_steps: forward and backward passes of the run on one process.
         warmup: steps in which the learning rate rises.
-        evaluations: passes over the held-out pairs.
+        evaluations: passes over the held-out rows.
         eval_batches: batches of one such pass on one process.
         checkpoints: how many are written.
         kept: how many are there at once, the one that is being written among them.
     """
 
-    pairs: int
+    rows: int
     batch: int
     batches: int
     steps: int
@@ -85,24 +85,27 @@ class Duration:
         return spoken(*self.range)
 
 
-def schedule(arguments: TrainingArguments, pairs: int, held_out: int, processes: int = 1) -> Schedule:
+def schedule(
+    arguments: TrainingArguments, rows: int, held_out: int, processes: int = 1, *, noun: str = "pair"
+) -> Schedule:
     """Count what training will do, as ``transformers.Trainer`` and its callbacks count.
 
     Args:
         arguments: of the run.
-        pairs: to train on.
-        held_out: to evaluate on.
-        processes: that share the pairs.
+        rows: to train on.
+        held_out: rows to evaluate on.
+        processes: that share the rows.
+        noun: what a row is called.
 
     Raises:
         ValueError: if an epoch has no batch.
     """
     size, accumulate = arguments.train_batch_size, arguments.gradient_accumulation_steps
-    whole = pairs // size if arguments.dataloader_drop_last else math.ceil(pairs / size)
+    whole = rows // size if arguments.dataloader_drop_last else math.ceil(rows / size)
     batches = whole // processes if arguments.dataloader_drop_last else math.ceil(whole / processes)
     if not batches:
         raise ValueError(
-            f"{pairs} pairs are fewer pairs than one batch of {size * processes}, and trainer.dataloader_drop_last "
+            f"{rows} {noun}s are fewer {noun}s than one batch of {size * processes}, and trainer.dataloader_drop_last "
             "drops it: lower trainer.per_device_train_batch_size, or set trainer.dataloader_drop_last=false"
         )
     an_epoch = math.ceil(batches / accumulate)
@@ -111,7 +114,7 @@ def schedule(arguments: TrainingArguments, pairs: int, held_out: int, processes:
     limit = arguments.save_total_limit
     whole_epochs, rest = divmod(steps, an_epoch)
     return Schedule(
-        pairs=pairs,
+        rows=rows,
         batch=size * accumulate * processes,
         batches=batches,
         steps=steps,
@@ -149,13 +152,13 @@ def duration(
         shape_tokens: positions of the batch that ``step`` was made with, padding included.
         speed: of this machine.
         counts: the policy's parameters.
-        eval_tokens: positions of one pass over the held-out pairs on one process.
+        eval_tokens: positions of one pass over the held-out rows on one process.
         synth: sampling of training pairs.
         generation: sampling of before and after, of one model.
     """
     a_batch = seconds_of(step.work, speed)
     update = 7 * 4 * counts.trainable / speed.traffic  # a weight, its gradient and two moments: 4 reads, 3 writes
-    a_pass = seconds_of(step.forward + step.reference, speed) * eval_tokens / shape_tokens
+    a_pass = seconds_of(step.forwards, speed) * eval_tokens / shape_tokens
     forward = step.forward.flops / shape_tokens
     return Duration(
         making_pairs=_sampling(synth, forward, speed),
@@ -200,7 +203,7 @@ def _scoring(stage: SampledTokens | None, step: DryStep, shape_tokens: int, spee
 
 
 def _evaluations(arguments: TrainingArguments, steps: int, an_epoch: int) -> int:
-    """Return how often held-out pairs are gone over, the last time after training among them."""
+    """Return how often held-out rows are gone over, the last time after training among them."""
     every = arguments.eval_steps if arguments.eval_steps is not None else arguments.logging_steps
     delay = float(arguments.eval_delay)
     during = _times(arguments.eval_strategy, float(every), steps, an_epoch, delay=delay)

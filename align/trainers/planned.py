@@ -11,8 +11,9 @@ import datasets
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from align.data.prepare import PreparedPairs, prepare_pairs, split_by_prompt
+from align.data.prepare import PreparedPairs, prepare_pairs, prepare_unpaired, split_by_prompt
 from align.data.rows import Row
+from align.data.store import noun_of
 from align.data.template import render_prompt
 from align.models.load import Source, load_tokenizer
 from align.models.precision import Precision, choose_precision
@@ -20,10 +21,11 @@ from align.models.skeleton import load_config, skeleton
 from align.recipe.paths import REFERENCES
 from align.recipe.schema import GenerationSettings, Recipe, SourceSettings, SynthSettings
 from align.sampling.prompts import load_prompts
-from align.trainers.check import reference_kind
+from align.trainers.check import reference_kind, trains_on_completions
 from align.trainers.combinations import checkpointing
 from align.trainers.forecast import SampledTokens
-from align.trainers.pair import length_limit
+from align.trainers.pair import check_scores
+from align.trainers.preference import length_limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,20 +59,25 @@ class PlannedModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedPairs:
-    """Pairs as training will see them.
+class PlannedRows:
+    """Pairs or single completions as training will see them.
 
     Attributes:
         train: to train on.
         held_out: to evaluate on, or None.
         reports: what became of the rows, by split of the recipe.
-        synthetic: whether some pairs are not made yet: then there are at most so many, at most so long.
+        synthetic: whether some are not made yet: then there are at most so many, at most so long.
     """
 
     train: datasets.Dataset
     held_out: datasets.Dataset | None
     reports: dict[str, Any]
     synthetic: bool
+
+    @property
+    def noun(self) -> str:
+        """What a row is called: a pair or a completion."""
+        return noun_of(self.train.column_names)
 
 
 def plan_model(recipe: Recipe, arguments: TrainingArguments) -> PlannedModel:
@@ -107,15 +114,16 @@ def plan_model(recipe: Recipe, arguments: TrainingArguments) -> PlannedModel:
 
 
 @contextmanager
-def plan_pairs(recipe: Recipe, model: PlannedModel, folder: Path) -> Iterator[PlannedPairs]:
-    """Prepare the pairs as training does, and keep them for it; rows that a model has yet to make are stood in for.
+def plan_rows(recipe: Recipe, model: PlannedModel, folder: Path) -> Iterator[PlannedRows]:
+    """Prepare the rows as training does, and keep them for it; pairs that a model has yet to make are stood in for.
 
     Pairs that an earlier run of the recipe has made are read from its folder.
 
     Raises:
-        ValueError: if a row cannot be used, or a split would be empty.
+        ValueError: if a row cannot be used or lacks scores that the objective needs, or a split would be empty.
     """
     settings = recipe.data
+    prepare = prepare_unpaired if trains_on_completions(recipe) else prepare_pairs
     limit = length_limit(model.policy, settings.max_length)
     with TemporaryDirectory() as scratch:
 
@@ -130,7 +138,7 @@ def plan_pairs(recipe: Recipe, model: PlannedModel, folder: Path) -> Iterator[Pl
             }
             if missing:
                 options["cache_dir"] = Path(scratch)
-            return prepare_pairs(given, model.tokenizer, **options), missing
+            return prepare(given, model.tokenizer, **options), missing
 
         train, missing = prepared(settings.train, "training")
         reports = {"train": train.report}
@@ -141,7 +149,11 @@ def plan_pairs(recipe: Recipe, model: PlannedModel, folder: Path) -> Iterator[Pl
             reports["held_out"], held_out, missing = evaluated.report, evaluated.dataset, missing or also
         elif settings.eval_fraction:
             dataset, held_out = split_by_prompt(train, settings.eval_fraction)
-        yield PlannedPairs(train=dataset, held_out=held_out, reports=reports, synthetic=missing)
+        if not missing:  # pairs that a model makes come with scores
+            check_scores(recipe.objective, dataset, "train_dataset")
+            if held_out is not None:
+                check_scores(recipe.objective, held_out, "eval_dataset")
+        yield PlannedRows(train=dataset, held_out=held_out, reports=reports, synthetic=missing)
 
 
 def sampled_tokens(
@@ -159,18 +171,19 @@ def sampled_tokens(
     return tokens, max(sizes)
 
 
-def check_vocabulary(model: PlannedModel, largest_id: int) -> list[str]:
+def check_vocabulary(model: PlannedModel, largest_id: int, noun: str = "pair") -> list[str]:
     """Compare the tokenizer with the rows of the embedding, and return what deserves a warning.
 
     Args:
         model: the policy and its tokenizer.
-        largest_id: of the prepared pairs.
+        largest_id: of the prepared rows.
+        noun: what a row is called.
 
     Raises:
         ValueError: if an id that will be used has no row.
     """
     rows, tokenizer = int(model.policy.get_input_embeddings().weight.shape[0]), model.tokenizer
-    used = {"the pairs": largest_id, "eos_token": tokenizer.eos_token_id, "pad_token": tokenizer.pad_token_id}
+    used = {f"the {noun}s": largest_id, "eos_token": tokenizer.eos_token_id, "pad_token": tokenizer.pad_token_id}
     for what, number in used.items():
         if number is not None and int(str(number)) >= rows:
             raise ValueError(
@@ -179,7 +192,8 @@ def check_vocabulary(model: PlannedModel, largest_id: int) -> list[str]:
             )
     if len(tokenizer) > rows:
         return [
-            f"the tokenizer knows {len(tokenizer):,} tokens, the embedding has {rows:,} rows; the pairs use none above"
+            f"the tokenizer knows {len(tokenizer):,} tokens, the embedding has {rows:,} rows; the {noun}s use none "
+            "above"
         ]
     return []
 
@@ -225,6 +239,8 @@ def _stand_in(settings: SynthSettings, tokenizer: PreTrainedTokenizerBase) -> da
             "prompt_ids": render_prompt(tokenizer, prompt),
             "chosen_ids": [0] * size,
             "rejected_ids": [1] * size,
+            "chosen_score": 1.0,
+            "rejected_score": 0.0,
             "where": f"prompt {number}",
             "prompt_hash": _prompt_digest(prompt),
         }

@@ -9,30 +9,32 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from align.data.row_columns import RowColumns, read_columns
 from align.data.statistics import (
-    Batches,
-    PairColumns,
+    Drawing,
     batches_of,
     leak_between,
     lengths_of,
+    mismatched_batches_of,
     places_of,
-    read_columns,
     repeats_in,
 )
 from align.models.adapters import has_adapter
 from align.models.load import describe_weights
 from align.models.skeleton import dropouts
-from align.objectives.registry import OBJECTIVES
+from align.objectives.mixture import name_of
 from align.recipe.schema import Recipe
 from align.recipe.trainer_arguments import training_arguments
 from align.recipe.trainer_fields import DEFAULTS
 from align.report.console import stage
 from align.trainers.check import check
 from align.trainers.combinations import cautions
-from align.trainers.costs import Costs, PlannedRun
+from align.trainers.costs import Costs, PlannedRun, PlannedSplit
 from align.trainers.folder import RunFolder
 from align.trainers.forecast import Schedule, checkpoint_bytes, schedule
-from align.trainers.planned import PlannedModel, PlannedPairs, check_vocabulary, plan_model, plan_pairs
+from align.trainers.planned import PlannedModel, PlannedRows, check_vocabulary, plan_model, plan_rows
+from align.trainers.preference import length_limit
+from align.trainers.unpaired_cautions import batch_cautions, label_cautions
 
 Facts = dict[str, Any]
 
@@ -40,7 +42,7 @@ Facts = dict[str, Any]
 def validate(recipe: Recipe, name: str, *, processes: int | None = None) -> Facts:
     """Return what a run of a recipe would be: model, data, steps, memory, time, and warnings.
 
-    Pairs are prepared and kept for training. No weights are loaded, and nothing is written to the run folder.
+    Rows are prepared and kept for training. No weights are loaded, and nothing is written to the run folder.
 
     Args:
         recipe: a loaded recipe.
@@ -59,8 +61,8 @@ def validate(recipe: Recipe, name: str, *, processes: int | None = None) -> Fact
     arguments = training_arguments(recipe, folder.path)
     with stage("reading the model's config and tokenizer"):
         model = plan_model(recipe, arguments)
-    with plan_pairs(recipe, model, folder.path) as pairs:
-        return _Validation(recipe, arguments, folder, model, pairs, count).facts(name)
+    with plan_rows(recipe, model, folder.path) as rows:
+        return _Validation(recipe, arguments, folder, model, rows, count).facts(name)
 
 
 class _Validation:
@@ -72,37 +74,55 @@ class _Validation:
         arguments: TrainingArguments,
         folder: RunFolder,
         model: PlannedModel,
-        pairs: PlannedPairs,
+        rows: PlannedRows,
         processes: int,
     ) -> None:
         self.recipe, self.arguments, self.folder = recipe, arguments, folder
-        self.model, self.pairs, self.processes = model, pairs, processes
+        self.model, self.rows, self.processes = model, rows, processes
         self.warnings = cautions(recipe)
-        self.train = read_columns(pairs.train, "training pairs")
-        self.held_out = read_columns(pairs.held_out, "held-out pairs") if pairs.held_out is not None else None
-        self.warnings += check_vocabulary(model, max(c.largest_id for c in self._splits().values()))
-        self.plan: Schedule = schedule(arguments, len(self.train), len(self.held_out or ()), processes)
-        order = str(recipe.trainer.get("train_sampling_strategy", "random"))
-        accumulate = arguments.gradient_accumulation_steps
-        self.batches: Batches = batches_of(
-            self.train, arguments.train_batch_size, order=order, accumulate=accumulate, most=self.plan.micro_steps
-        )
-        eval_batches = None
-        if self.held_out is not None:
-            eval_batches = batches_of(self.held_out, arguments.eval_batch_size, order="sequential")
+        self.train = read_columns(rows.train, "training")
+        self.held_out = read_columns(rows.held_out, "held-out") if rows.held_out is not None else None
+        self.warnings += check_vocabulary(model, max(c.largest_id for c in self._splits().values()), rows.noun)
+        held = len(self.held_out or ())
+        self.plan: Schedule = schedule(arguments, len(self.train), held, processes, noun=rows.noun)
         self.run = PlannedRun(
             recipe=recipe,
             arguments=arguments,
             model=model,
             plan=self.plan,
-            train=self.train,
-            held_out=self.held_out,
-            batches=self.batches,
-            eval_batches=eval_batches,
-            synthetic=pairs.synthetic,
+            train=self._planned_train(),
+            held_out=self._planned_held_out(),
+            synthetic=rows.synthetic,
             processes=processes,
         )
         self.costs = Costs(self.run)
+
+    def _planned_train(self) -> PlannedSplit:
+        drawing = Drawing(
+            size=self.arguments.train_batch_size,
+            order=str(self.recipe.trainer.get("train_sampling_strategy", "random")),
+            accumulate=self.arguments.gradient_accumulation_steps,
+            most=self.plan.micro_steps,
+        )
+        unpaired = self.train.desirable is not None
+        return self._planned(self.train, drawing, tuple(self.train.sides) if unpaired else self.recipe.objective.reads)
+
+    def _planned_held_out(self) -> PlannedSplit | None:
+        if self.held_out is None:
+            return None
+        drawing = Drawing(size=self.arguments.eval_batch_size, order="sequential")
+        return self._planned(self.held_out, drawing, tuple(self.held_out.sides))  # both sides, whatever is read
+
+    def _planned(self, columns: RowColumns, drawing: Drawing, sides: tuple[str, ...]) -> PlannedSplit:
+        limit = length_limit(self.model.policy, self.recipe.data.max_length)
+        mismatched = self.recipe.objective.needs_mismatched
+        return PlannedSplit(
+            columns=columns,
+            size=drawing.size,
+            sides=sides,
+            batches=batches_of(columns, drawing, sides),
+            mismatched=mismatched_batches_of(columns, drawing, limit) if mismatched else None,
+        )
 
     def facts(self, name: str) -> Facts:
         """Return all sections; the warnings come last, when all are known."""
@@ -113,12 +133,13 @@ class _Validation:
             "output": self._output(),
             "data": self._data(),
             "lengths": {split: asdict(lengths_of(columns)) for split, columns in self._splits().items()},
-            "batches": asdict(self.batches),
+            "batches": asdict(self.run.train.batches),
             "duplicates": self._duplicates(),
             "steps": self._steps(),
         }
         costs = self.costs.facts()
         self._warn_of_steps()
+        self._warn_of_completions()
         return {**sections, **costs, "warnings": [*self.warnings, *self.costs.warnings]}
 
     # ---- what is trained ---------------------------------------------------------------------------------------
@@ -133,7 +154,8 @@ class _Validation:
         wanted = self.recipe.data.max_length
         if positions is not None and wanted is not None and wanted > positions:
             self.warnings.append(
-                f"data.max_length={wanted} is beyond the model's {positions} positions; pairs are cut to {positions}"
+                f"data.max_length={wanted} is beyond the model's {positions} positions; {self.rows.noun}s are cut to "
+                f"{positions}"
             )
         return {
             "path": path,
@@ -143,18 +165,22 @@ class _Validation:
             "precision": self.model.precision.reason,
             "positions": positions,
             "vocabulary": int(policy.get_input_embeddings().weight.shape[0]),
-            "objective": OBJECTIVES.name_of(self.recipe.objective),
+            "objective": name_of(self.recipe.objective),
             "notes": notes,
         }
 
     def _reference(self) -> Facts:
-        kind = self.model.reference
+        kind, sync = self.model.reference, self.recipe.model.reference_sync
         says = {
             "none": "the objective compares with none",
             "adapter_off": "the policy with its adapters switched off: no second copy of the weights",
             "base": "a frozen copy of the policy as it is before training",
         }
-        return {"kind": kind, "says": says.get(kind, "a model of its own"), "copy_bytes": self.costs.reference_bytes}
+        told = says.get(kind, "a model of its own")
+        if sync is not None:
+            told = "a copy of the policy as it is before training" if kind == "base" else told
+            told += f"; every {sync.every:,} steps it becomes {sync.alpha:g} policy + {1 - sync.alpha:g} reference"
+        return {"kind": kind, "says": told, "copy_bytes": self.costs.reference_bytes}
 
     def _output(self) -> Facts:
         path, last = self.folder.path, self.folder.last_checkpoint()
@@ -162,7 +188,8 @@ class _Validation:
         if self.folder.summary() is not None:
             state = "finished"
             self.warnings.append(f"{path} holds this recipe's finished run: align train would do nothing")
-        each = checkpoint_bytes(self.costs.counts, self.costs.optimiser_bytes)
+        kept = self.costs.reference_bytes if self.recipe.model.reference_sync is not None else 0
+        each = checkpoint_bytes(self.costs.counts, self.costs.optimiser_bytes) + kept
         needed = each * self.plan.kept + checkpoint_bytes(self.costs.counts, 0)
         free = shutil.disk_usage(_existing(path)).free
         if needed > free:
@@ -183,46 +210,60 @@ class _Validation:
     # ---- data and steps ----------------------------------------------------------------------------------------
 
     def _data(self) -> Facts:
-        reports = {split: _report(report) for split, report in self.pairs.reports.items()}
-        sizes = {split: len(columns) for split, columns in self._splits().items()}
+        reports = {split: _report(report) for split, report in self.rows.reports.items()}
         held_by = "data.eval" if self.recipe.data.eval else "data.eval_fraction" if self.held_out is not None else None
-        return {"rows": reports, "pairs": sizes, "held_out_by": held_by, "upper_bound": self.pairs.synthetic}
+        return {
+            "noun": self.rows.noun,
+            "rows": reports,
+            "sizes": {split: len(columns) for split, columns in self._splits().items()},
+            "desirable": {
+                split: int(columns.desirable.sum())
+                for split, columns in self._splits().items()
+                if columns.desirable is not None
+            },
+            "held_out_by": held_by,
+            "upper_bound": self.rows.synthetic,
+        }
 
     def _duplicates(self) -> Facts:
         found: Facts = {}
-        wheres = {"train": places_of(self.pairs.train)}
-        if self.pairs.held_out is not None:
-            wheres["held_out"] = places_of(self.pairs.held_out)
-        if not self.pairs.synthetic:  # rows that are not made yet all look alike
+        wheres = {"train": places_of(self.rows.train)}
+        if self.rows.held_out is not None:
+            wheres["held_out"] = places_of(self.rows.held_out)
+        if not self.rows.synthetic:  # rows that are not made yet all look alike
             for split, columns in self._splits().items():
                 found[split] = asdict(repeats_in(columns, wheres[split]))
                 self._warn_of_repeats(split, found[split])
         if self.held_out is not None:
             leak = leak_between(self.train, self.held_out, wheres["held_out"])
             found["across"] = asdict(leak)
-            if leak.pairs:
+            if leak.prompts:
+                measured = "accuracy" if self.rows.noun == "pair" else "AUC"
                 self.warnings.append(
-                    f"{leak.pairs:,} held-out pairs ({100 * leak.share:.1f} %) have a prompt that is trained on "
-                    f"({', '.join(leak.places)}): held-out accuracy would flatter; hold out by prompt with "
-                    "data.eval_fraction, or remove them"
+                    f"{leak.prompts:,} held-out {self.rows.noun}s ({100 * leak.share:.1f} %) have a prompt that is "
+                    f"trained on ({', '.join(leak.places)}): held-out {measured} would flatter; hold out by prompt "
+                    "with data.eval_fraction, or remove them"
                 )
         return found
 
     def _warn_of_repeats(self, split: str, found: Mapping[str, Any]) -> None:
         if found["contradicted"]:
+            how = "chosen and rejected swapped" if self.rows.noun == "pair" else "the other label"
             self.warnings.append(
-                f"{found['contradicted']:,} {split} pairs are also there with chosen and rejected swapped "
+                f"{found['contradicted']:,} {split} {self.rows.noun}s are also there with {how} "
                 f"({', '.join(found['places'])})"
             )
 
     def _steps(self) -> Facts:
-        plan, batches = self.plan, self.batches
+        plan, train = self.plan, self.run.train
         return {
             **asdict(plan),
-            "tokens": round(plan.micro_steps * batches.real_tokens * self.processes),
+            "tokens": round(plan.micro_steps * train.batches.real_tokens * self.processes),
             "positions": round(plan.micro_steps * self.run.positions * self.processes),
+            "sides": list(train.sides),
+            "mismatched": train.mismatched is not None,
             "processes": self.processes,
-            "upper_bound": self.pairs.synthetic and self.arguments.max_steps <= 0,
+            "upper_bound": self.rows.synthetic and self.arguments.max_steps <= 0,
         }
 
     def _warn_of_steps(self) -> None:
@@ -239,7 +280,22 @@ class _Validation:
             if asked and by_steps and every is not None and every > plan.steps:
                 self.warnings.append(f"trainer.{key}_steps={every:g} is more than the run's {plan.steps} steps")
 
-    def _splits(self) -> dict[str, PairColumns]:
+        sync = self.recipe.model.reference_sync
+        if sync is not None and sync.every > plan.steps:
+            self.warnings.append(
+                f"model.reference_sync.every={sync.every} is more than the run's {plan.steps} steps: the reference "
+                "would never move"
+            )
+
+    def _warn_of_completions(self) -> None:
+        if self.train.desirable is None:
+            return
+        objective, rows, held_out = self.recipe.objective, len(self.train), len(self.held_out or ())
+        if not self.rows.synthetic:
+            self.warnings += label_cautions(objective, self.train)
+        self.warnings += batch_cautions(objective, rows, held_out, self.plan, self.arguments, self.processes)
+
+    def _splits(self) -> dict[str, RowColumns]:
         return {"train": self.train} | ({"held_out": self.held_out} if self.held_out is not None else {})
 
 

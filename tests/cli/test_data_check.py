@@ -39,3 +39,9 @@ def test_nothing_heavy_is_loaded_without_a_model(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_single_completions_are_not_called_pairs(tmp_path, model_dir, capsys):
+    rows = [{"prompt": "Hi", "completion": "a", "label": True}, {"prompt": "Hi", "completion": "b " * 99, "label": 0}]
+    assert main(["data", "check", written(tmp_path, rows), "--model", str(model_dir), "--max-length", "40"]) == 0
+    assert "1 completions (50.0 %) would be cut" in capsys.readouterr().out

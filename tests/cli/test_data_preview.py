@@ -53,3 +53,21 @@ def test_rows_of_a_file(tmp_path, model_dir, capsys):
     shown = json.loads(capsys.readouterr().out)
     assert shown[0]["chosen"][0] == {"kind": "completion", "text": "a", "tokens": 1}
     assert "rejected" in shown[1]["error"]
+
+
+def test_a_single_completion_stands_under_its_label(tmp_path, model_dir, capsys):
+    rows = [{"prompt": "Hi", "completion": text, "label": text == "yes"} for text in ("yes", "no")]
+    file = tmp_path / "singles.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["data", "preview", str(file), "--model", str(model_dir)]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "  desirable │ " not in out
+    assert "desirable │ yes⟪" in out
+    assert "undesirable │ no⟪" in out
+    assert "chosen" not in out
+    assert main([*words, "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["desirable"], second["desirable"]) == (True, False)
+    assert second["completion"][0]["text"] == "no"
+    assert "chosen" not in first

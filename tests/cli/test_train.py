@@ -24,3 +24,5 @@ def test_train_then_plot(tmp_path, model_dir, pairs_file, capsys):
 def test_figures_show_intervals():
     summary = {"generation": {"win_rate": {"value": 0.75, "low": 0.6, "high": 0.9}}, "held_out": {}}
     assert figures(summary) == [f"{'win rate:':36} 0.750  [0.600, 0.900]"]
+    held_out = {"eval_auc": 0.8, "eval_auc_low": 0.7, "eval_auc_high": 0.9}
+    assert figures({"held_out": held_out}) == [f"{'held-out AUC:':36} 0.800  [0.700, 0.900]"]

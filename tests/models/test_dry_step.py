@@ -128,3 +128,25 @@ def test_the_rough_step_is_of_the_same_size(source):
         exact = stepped(source, shape, reference="base", checkpointing=checkpointing)
         assert 0.5 < rough.peak / exact.peak < 2
         assert 0.5 < rough.work.flops / exact.work.flops < 2
+
+
+def test_mismatched_rows_take_two_forwards_and_keep_nothing(source):
+    plain, more = stepped(source, reference="base"), stepped(source, reference="base", mismatched=SHAPE)
+    assert plain.mismatched == Work()
+    assert more.mismatched.flops == pytest.approx(2 * plain.forward.flops, rel=0.01)
+    assert (more.forward, more.reference, more.backward) == (plain.forward, plain.reference, plain.backward)
+    assert (more.kept, more.peak, more.small) == (plain.kept, plain.peak, plain.small)
+    assert more.work.flops == pytest.approx(plain.work.flops + more.mismatched.flops)
+    wide = BatchShape(sequences=64, width=128, completion_tokens=4000)
+    assert stepped(source, reference="base", mismatched=wide).peak > more.peak
+
+
+def test_mismatched_rows_under_checkpointing(source):
+    step = stepped(source, reference="base", mismatched=SHAPE, checkpointing=True)
+    assert step.mismatched.flops > 0
+
+
+def test_rough_mismatched_rows_are_two_forwards(source):
+    config, model = load_config(source), skeleton(source)
+    step = rough_step(config, counts(model), SHAPE, referred=True, mismatched=SHAPE)
+    assert step.mismatched.flops == 2 * step.forward.flops

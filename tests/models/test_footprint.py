@@ -9,7 +9,9 @@ from align.models.footprint import (
     PROCESS,
     STATE_BYTES,
     Copies,
+    Footprint,
     Sampling,
+    Stage,
     advice,
     cache_bytes,
     footprint,
@@ -102,10 +104,10 @@ def test_verdicts(available, verdict):
 
 def test_advice_begins_with_what_saves_most():
     plan = footprint(COPIES, COUNTS, STEP, optim="adamw_torch", on_cpu=False)
-    ways = advice(plan, STEP, lora=False, checkpointing=False, pairs=4)
+    ways = advice(plan, STEP, lora=False, checkpointing=False, rows=4)
     assert ways[0] == ("set model.lora: no second copy, and optimiser state only for adapters", 4000 + 400 + 800)
     assert [saved for _, saved in ways] == sorted((saved for _, saved in ways), reverse=True)
-    texts = " ".join(text for text, _ in advice(plan, STEP, lora=True, checkpointing=True, pairs=1))
+    texts = " ".join(text for text, _ in advice(plan, STEP, lora=True, checkpointing=True, rows=1))
     assert "lora" not in texts
     assert "checkpointing" not in texts
     assert "batch_size" not in texts
@@ -114,3 +116,13 @@ def test_advice_begins_with_what_saves_most():
 def test_keys_and_values_of_a_token(tokenizer):
     # 2 layers x 2 heads of 8 numbers x keys and values x 4 bytes
     assert cache_bytes(tiny_config(tokenizer), 4) == 2 * 2 * 8 * 2 * 4
+
+
+def test_adapters_do_not_spare_a_reference_that_is_a_copy_anyway():
+    parts = {"weights": 100, "reference copy": 100, "gradients": 100, "optimiser state": 200, "activations": 10}
+    plan = Footprint(stages=[Stage(name="training", parts=parts)])
+    spared = [
+        dict(advice(plan, STEP, lora=False, checkpointing=True, rows=1, copied=copied)) for copied in (False, True)
+    ]
+    assert spared[0]["set model.lora: no second copy, and optimiser state only for adapters"] == 400
+    assert spared[1]["set model.lora: optimiser state only for adapters"] == 300

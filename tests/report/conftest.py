@@ -5,6 +5,9 @@ import json
 import pytest
 import yaml
 
+COMPARED = ("rewards/margins", "rewards/accuracies")
+"""What only pairs have."""
+
 
 def training(step, **more):
     return {
@@ -34,6 +37,47 @@ def evaluation(step, chosen, rejected):
         "eval_logps/chosen": chosen,
         "eval_logps/rejected": rejected,
     }
+
+
+def unpaired_training(step, **more):
+    """What a step on single completions logs; a label that its batch lacks is left out."""
+    logged = {key: value for key, value in training(step).items() if key not in COMPARED}
+    left_out = "rejected" if step % 20 else "chosen"
+    some = {key: value for key, value in logged.items() if not key.endswith(left_out)}
+    return {**some, "kl": 0.1, **more}
+
+
+def unpaired_evaluation(step, desirable, undesirable):
+    return {
+        "step": step,
+        "eval_loss": 0.45,
+        "eval_auc": 0.8,
+        "eval_auc_low": 0.7,
+        "eval_auc_high": 0.9,
+        "eval_margin": 0.25,
+        "eval_desirable": 16.0,
+        "eval_undesirable": 8.0,
+        "eval_logps/chosen": desirable,
+        "eval_logps/rejected": undesirable,
+        "eval_rewards/chosen": 0.2,
+        "eval_rewards/rejected": -0.05,
+        "eval_kl": 0.05,
+    }
+
+
+def unpaired_metrics():
+    rows = [unpaired_training(step) for step in range(10, 301, 10)]
+    return rows + [unpaired_evaluation(step, -60 - step / 100, -62 - step / 10) for step in (0, 100, 300)]
+
+
+def one_sided_metrics():
+    """What a run logs whose objective reads the chosen alone; evaluations compute both."""
+    rows = [
+        {key: value for key, value in training(step).items() if key not in COMPARED and not key.endswith("rejected")}
+        for step in range(10, 301, 10)
+    ]
+    both = {"eval_rewards/chosen": 0.3, "eval_rewards/rejected": 0.1, "eval_rewards/margins": 0.2, "eval_margin": 0.2}
+    return [*rows, evaluation(300, -55, -61) | both]
 
 
 def summary(count=40):
@@ -114,6 +158,19 @@ def make_run(tmp_path):
         return folder
 
     return make
+
+
+@pytest.fixture
+def unpaired(make_run):
+    """A finished run on single completions."""
+    train = {"train": {"completions": 36}, "held_out": unpaired_evaluation(300, -63, -92), "generation": {}}
+    return make_run("kto", rows=unpaired_metrics(), result=whole_summary(objective="kto", **train))
+
+
+@pytest.fixture
+def one_sided(make_run):
+    """A run whose objective reads the chosen alone."""
+    return make_run("sft", rows=one_sided_metrics(), result=whole_summary(objective="sft"))
 
 
 @pytest.fixture

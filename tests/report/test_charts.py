@@ -73,3 +73,24 @@ def test_hostile_names_stay_text_in_files_and_pages(make_run, tmp_path):
     chart = charts_of_runs(runs)[0]
     assert "<script" not in draw_on_page(chart).svg
     assert "<script" not in export(chart, tmp_path)[1].read_text()
+
+
+def test_single_completions_are_never_called_pairs(unpaired):
+    charts = {chart.name: chart for chart in charts_of_run(read_runs([unpaired])[0])}
+    assert {"auc", "reference-point"} <= charts.keys()
+    assert "accuracy" not in charts
+    assert not [chart for chart in charts.values() if "pair" in f"{chart.title} {chart.reading}"]
+    entries = draw_on_page(charts["log-probabilities"]).entries
+    assert [entry.text for entry in entries] == ["desirable", "undesirable"]
+
+
+def test_runs_of_both_kinds_share_a_figure(unpaired, whole, one_sided):
+    charts = {chart.name: chart for chart in charts_of_runs(read_runs([whole, unpaired, one_sided]))}
+    assert {"accuracy", "auc"} <= charts.keys()
+    assert charts["log-probabilities"].reading.endswith("Solid: chosen or desirable, dashed: rejected or undesirable.")
+    assert charts["loss"].title == "Loss, mean over rows"
+    assert charts["accuracy"].reading == "Of held-out pairs."
+    assert charts["auc"].reading == "Of held-out completions."
+    assert all(draw_on_page(chart).svg for chart in charts.values())
+    alone = {chart.name: chart for chart in charts_of_runs(read_runs([whole]))}
+    assert alone["loss"].title == "Loss, mean over pairs"

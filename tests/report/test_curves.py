@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from align.report.curves import draw_comparison, draw_curves
-from tests.report.conftest import evaluation, summary, training
+from tests.report.conftest import evaluation, one_sided_metrics, summary, training, unpaired_metrics
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -152,3 +152,14 @@ def test_comparison_where_all_scores_are_alike(tmp_path):
 def test_comparison_needs_scores(tmp_path):
     with pytest.raises(ValueError, match="scores"):
         draw_comparison({"reward": {}}, tmp_path)
+
+
+def test_single_completions_and_one_sided_runs(run, drawn):
+    draw_curves(run(*unpaired_metrics()))
+    draw_curves(run(*one_sided_metrics()))
+    first, second = (" ".join(titles(figure)) for figure in (drawn[0], drawn[-1]))
+    assert "AUC: share of desirable-undesirable couples ranked right" in first
+    assert "Accuracy" not in first
+    assert "held out, last: 0.800" in first
+    assert "Accuracy" in second
+    assert lines(drawn[0].axes[0]).keys() >= {"desirable", "undesirable"}

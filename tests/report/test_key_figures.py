@@ -54,3 +54,33 @@ def test_a_summary_that_someone_edited_breaks_nothing(make_run):
     (run,) = read_runs([make_run(result=broken)])
     assert not any(measure.group.startswith("Samples") for measure, _ in key_figures([run]))
     assert "time" not in facts(run)
+
+
+def test_single_completions_have_an_auc_and_no_accuracy(unpaired):
+    (run,) = read_runs([unpaired])
+    shown = {(measure.group, measure.label): cells[0] for measure, cells in key_figures([run])}
+    assert shown == {
+        ("Log-probability", "Desirable, change"): Cell("-3.0", "held out"),
+        ("Log-probability", "Undesirable, change"): Cell("-30.0", "held out"),
+        ("Held-out completions", "AUC"): Cell("0.800", "[0.700, 0.900]"),
+        ("Held-out completions", "Margin of means"): Cell("+0.250"),
+        ("Held-out completions", "Completions"): Cell("16 + 8"),
+    }
+    assert facts(run)["completions trained on"] == "36"
+
+
+def test_pairs_beside_single_completions(unpaired, whole):
+    table = {(measure.group, measure.label): cells for measure, cells in key_figures(read_runs([whole, unpaired]))}
+    assert table["Log-probability", "Chosen or desirable, change"] == [
+        Cell("-8.0", "held out"),
+        Cell("-3.0", "held out"),
+    ]
+    assert table["Held-out pairs", "Accuracy"][1] is None
+    assert table["Held-out completions", "AUC"][0] is None
+
+
+def test_a_run_that_reads_one_side(one_sided):
+    shown = {measure.label: cells[0] for measure, cells in key_figures(read_runs([one_sided]))}
+    assert shown["Chosen, change"].interval == "training"
+    assert "Rejected, change" not in shown
+    assert shown["Accuracy"] == Cell("0.700", "[0.620, 0.770]")

@@ -66,3 +66,18 @@ def test_reward_against_kl_leaves_out_runs_without_samples(make_run):
     assert [has_estimates(run) for run in runs] == [False, True]
     assert [text.get_text() for text in axes.texts] == ["2"]
     assert axes.get_xlabel().startswith("KL")
+
+
+def test_auc_has_its_own_interval(unpaired):
+    axes = Figure().subplots()
+    draw_overlay(axes, read_runs([unpaired]), BY_NAME["auc"])
+    assert axes.collections[0].get_segments()[0][:, 1].tolist() == pytest.approx([0.7, 0.9])
+
+
+def test_runs_without_the_subject_have_no_say(runs, unpaired, make_run):
+    compared = [training(step) for step in (1, 2)]
+    compared += [{"step": step, "eval_loss": 0.5, "eval_rewards/margins": 0.1} for step in (1, 2)]
+    margins, both = BY_NAME["margins"], read_runs([make_run("pairs", rows=compared), unpaired])
+    assert margins.where(both) == "held out"
+    assert margins.shown_by(both) == both[:1]
+    assert margins.where([*both, *runs]) == "training"

@@ -71,6 +71,32 @@ def test_a_page_of_one_run(whole):
     assert "8,000 pairs; 3.5 % truncated" in outline.text
 
 
+def test_a_page_of_single_completions(unpaired):
+    _, outline = written(unpaired)
+    assert "held out: desirable -3.0 nats, undesirable -30.0 (both fell)" in outline.text
+    for text in (
+        "desirable, nats",
+        "undesirable, nats",
+        "AUC",
+        "0.800",
+        "[0.700, 0.900]",
+        "16 + 8",
+        "completions trained",
+    ):
+        assert text in outline.text
+    assert "bootstrap intervals; of AUC, DeLong's." in outline.text
+    assert "Accuracy" not in outline.text
+    assert "chosen, nats" not in outline.text
+
+
+def test_a_page_of_a_run_that_reads_one_side(one_sided, unpaired, tmp_path):
+    _, outline = written(one_sided)
+    assert "training: chosen -2.9 nats" in outline.text
+    assert "Accuracy" in outline.text
+    _, both = written(one_sided, unpaired, out=tmp_path / "both.html")
+    assert "Chosen or desirable, change" in both.text
+
+
 def test_nothing_is_loaded_and_the_policy_says_so(whole):
     page, outline = written(whole)
     (policy,) = (m["content"] for m in outline.all("meta") if m.get("http-equiv") == "Content-Security-Policy")

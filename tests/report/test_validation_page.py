@@ -29,18 +29,19 @@ def facts():
                     **{"max_length": 256, "dropped": 6, "silent": 4},
                 }
             },
-            **{"pairs": {"train": 1089, "held_out": 61}, "held_out_by": "data.eval_fraction", "upper_bound": False},
+            **{"noun": "pair", "sizes": {"train": 1089, "held_out": 61}, "desirable": {}},
+            **{"held_out_by": "data.eval_fraction", "upper_bound": False},
         },
         "lengths": {"train": {**LENGTHS, "chosen_longer": 0.433, "same_length": 0.017}},
         "batches": {"padding": 0.366},
         "duplicates": {
             "train": {"prompts": 2, "rows": 1, "contradicted": 0, "places": ["x.jsonl:3"]},
-            "across": {"pairs": 3, "share": 0.05, "rows": 0, "places": []},
+            "across": {"prompts": 3, "share": 0.05, "rows": 0, "places": []},
         },
         "steps": {
-            **{"steps": 273, "batch": 4, "warmup": 4, "epochs": 1.0, "pairs": 1089, "batches": 273},
+            **{"steps": 273, "batch": 4, "warmup": 4, "epochs": 1.0, "rows": 1089, "batches": 273},
             **{"tokens": 29_268, "positions": 1_046_168, "evaluations": 2, "eval_batches": 9, "processes": 2},
-            "upper_bound": False,
+            **{"upper_bound": False, "sides": ["chosen", "rejected"], "mismatched": False},
         },
         "memory": {
             **{"kind": "memory", "stages": {"training": {"weights": 2**30, "activations": 2**31, "reference copy": 0}}},
@@ -123,3 +124,50 @@ def test_pairs_that_are_yet_to_be_made(facts):
     assert "the model has yet to make its pairs" in text
     assert "not known before the pairs are made" in text
     assert "chosen is longer" not in text
+
+
+@pytest.fixture
+def unpaired(facts):
+    kept = {"pairs": 0, "desirable": 700, "undesirable": 450}
+    facts["data"]["rows"]["train"] |= kept
+    facts["data"] |= {"noun": "completion", "desirable": {"train": 660, "held_out": 40}}
+    facts["lengths"] = {"train": {"rows": 1089, **dict.fromkeys(("prompt", "desirable", "whole"), SPREAD)}}
+    facts["lengths"]["train"]["undesirable"] = None
+    facts["steps"] |= {"sides": ["completion"], "mismatched": True}
+    return facts
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("training rows", "1,156 read, 1,150 completions (700 desirable, 450 undesirable); 27.2 % truncated"),
+        ("completions", "1,089 (660 of them desirable) to train on, 61 (40 of them desirable) held out by"),
+        ("across", "3 held-out completions (5.0 %) have a prompt that is trained on"),
+        ("training  ", "2 completions repeat a prompt, 1 repeat a whole row, 0 are there with the other label too"),
+        ("steps  ", "273 of 4 completions; 4 of them warm-up"),
+        ("and as many", "and as many rows again without gradient: each prompt with another row's completion"),
+        ("in all", "completions divided among processes"),
+    ],
+)
+def test_single_completions_are_not_called_pairs(unpaired, label, said):
+    assert said in " ".join(page(unpaired).split())
+    assert any(row.strip().startswith(label.strip()) for row in page(unpaired).splitlines())
+    assert "pair" not in page(unpaired)
+
+
+def test_lengths_of_a_label_that_is_not_there_are_left_out(unpaired):
+    assert "training desirable" in page(unpaired)
+    assert "training undesirable" not in page(unpaired)
+
+
+def test_columns_stay_aligned_beside_long_labels(unpaired):
+    unpaired["lengths"]["train"]["undesirable"] = SPREAD
+    rows = [row for row in page(unpaired).splitlines() if row.strip().startswith("training ") and "1,200" in row]
+    assert len(rows) == 4
+    assert len({len(row) for row in rows}) == 1
+
+
+def test_an_objective_that_reads_one_side(facts):
+    facts["steps"]["sides"] = ["rejected"]
+    said = "the objective reads the rejected alone, evaluations compute both sides"
+    assert said in " ".join(page(facts).split())

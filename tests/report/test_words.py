@@ -1,7 +1,7 @@
 import pytest
 
-from align.report.words import change_in_words, changes, meaning
-from tests.report.conftest import evaluation, training
+from align.report.words import change_in_words, changes, meaning, trained_sides
+from tests.report.conftest import evaluation, training, unpaired_evaluation, unpaired_metrics
 
 
 def logged(chosen, rejected):
@@ -55,3 +55,23 @@ def test_meaning_answers_why_the_chosen_fell(chosen, rejected, words):
 
 def test_nothing_is_said_of_one_side_alone():
     assert meaning(logged([0, -1], [])) == ""
+
+
+def test_single_completions_are_called_by_their_labels():
+    rows = unpaired_metrics()
+    assert change_in_words(rows) == "held out: desirable -3.0 nats, undesirable -30.0 (both fell)"
+    assert meaning(rows).startswith("Answers of both labels became less likely; the gap between them grew by 27.0")
+    assert "DPO" not in meaning(rows)
+    assert "chosen" not in meaning(rows)
+
+
+def test_held_out_rows_of_one_label_speak_too():
+    rows = [unpaired_evaluation(step, None, -50 - step) for step in (1, 2)]
+    assert change_in_words(rows) == "held out: undesirable -1.0 nats"
+
+
+def test_a_loss_of_one_side_is_not_called_a_loss_of_the_difference():
+    rows = [{"step": step, "logps/rejected": -50.0 - step} for step in (1, 2, 3)]
+    rows += [evaluation(step, -60 - step, -62 - 3 * step) for step in (1, 3)]
+    assert trained_sides(rows) == ["rejected"]
+    assert meaning(rows).endswith("The loss sees the rejected alone: what became of the chosen is a side effect.")

@@ -9,8 +9,15 @@ from transformers.training_args import OptimizerNames
 from align.models.footprint import STATE_BYTES
 from align.recipe.load import load_recipe
 from align.trainers import combinations
-from align.trainers.combinations import EVALUATION_METRICS, OPTIMISER_PACKAGES, cautions, mistakes
+from align.trainers.combinations import (
+    EVALUATION_METRICS,
+    OPTIMISER_PACKAGES,
+    UNPAIRED_METRICS,
+    cautions,
+    mistakes,
+)
 from align.trainers.pair import PairTrainer
+from align.trainers.unpaired import UnpairedTrainer
 from tests.conftest import arguments, rows
 
 
@@ -148,3 +155,40 @@ def test_prompts_of_before_and_after_that_are_trained_on(recipe, tmp_path):
     (found,) = cautions(recipe(*overrides))
     assert found.startswith("2 of 3 prompts of evaluation.generation are also in data.train.synth")
     assert json.dumps(found)  # plain text
+
+
+def test_mismatched_completions_need_batches_of_two(recipe):
+    (found,) = mistakes(recipe("objective=kto", "trainer.per_device_train_batch_size=1"))
+    assert "trainer.per_device_train_batch_size=1 cannot work with objective 'kto'" in found
+    assert "trainer.per_device_train_batch_size=2" in found
+    assert mistakes(recipe("objective=kto")) == []
+    assert mistakes(recipe("trainer.per_device_train_batch_size=1")) == []
+    assert mistakes(recipe("objective=bco_pair", "data.unpaired=true", "trainer.per_device_train_batch_size=1")) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "overrides", "fits"),
+    [
+        ("auc", ["objective=kto"], True),
+        ("eval_kl", ["objective=kto"], True),
+        ("kl", ["objective=bco_pair", "data.unpaired=true"], False),
+        ("auc", ["objective=bco_pair"], False),
+        ("accuracy", ["objective=kto"], False),
+        ("accuracy", ["objective=bco_pair"], True),
+    ],
+)
+def test_the_best_model_is_named_by_what_is_measured(recipe, metric, overrides, fits):
+    assert (mistakes(recipe(*overrides, f"trainer.metric_for_best_model={metric}")) == []) is fits
+
+
+def test_an_evaluation_on_single_completions_measures_them(model, tokenizer, tmp_path):
+    """The names are those that a real evaluation gives."""
+    chosen = arguments(tmp_path, eval_strategy="no")
+    trainer = UnpairedTrainer(
+        model, chosen, objective="kto", train_dataset=rows(), eval_dataset=rows(6), processing_class=tokenizer
+    )
+    assert {name.removeprefix("eval_") for name in trainer.evaluate()} <= {
+        *UNPAIRED_METRICS,
+        "model_preparation_time",
+        "epoch",
+    }

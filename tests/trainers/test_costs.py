@@ -92,3 +92,40 @@ def test_an_optimiser_whose_state_is_not_known(facts_of, monkeypatch):
     monkeypatch.setattr("align.trainers.combinations.find_spec", lambda name: object())
     facts = facts_of("trainer.optim=grokadamw")
     assert any("how much grokadamw keeps is not known" in warning for warning in facts["warnings"])
+
+
+def test_single_completions_are_half_a_pair(facts_of):
+    pairs = facts_of("objective=bco_pair", "trainer.max_steps=8")
+    singles = facts_of("objective=bco_pair", "data.unpaired=true", "trainer.max_steps=8")
+    assert singles["time"]["training"] == pytest.approx(pairs["time"]["training"] / 2, rel=0.15)
+    assert training(singles)["activations"] < 0.7 * training(pairs)["activations"]
+    assert singles["steps"]["positions"] == pytest.approx(pairs["steps"]["positions"] / 2, rel=0.15)
+
+
+def test_mismatched_rows_cost_two_forwards(facts_of):
+    """A step is a forward, a reference forward and a backward of two; two forwards more are half of that."""
+    plain = facts_of("objective=bco_pair", "data.unpaired=true", "data.eval_fraction=0.3")
+    more = facts_of("objective=kto", "data.eval_fraction=0.3")
+    assert 1.3 < more["time"]["step_flops"] / plain["time"]["step_flops"] < 1.6
+    assert 1.8 < more["time"]["evaluation"] / plain["time"]["evaluation"] < 2.2
+    assert training(more)["activations"] == pytest.approx(training(plain)["activations"], rel=0.2)
+
+
+def test_one_side_that_is_read_is_half_the_training_and_a_whole_evaluation(facts_of):
+    both = facts_of("objective=orpo", "data.eval_fraction=0.3")
+    one = facts_of("objective=sft", "data.eval_fraction=0.3")
+    assert one["steps"]["sides"] == ["chosen"]
+    assert one["time"]["training"] == pytest.approx(both["time"]["training"] / 2, rel=0.2)
+    assert training(one)["activations"] < 0.7 * training(both)["activations"]
+    assert one["time"]["evaluation"] == pytest.approx(both["time"]["evaluation"], rel=0.2)
+    held = [facts["memory"]["stages"]["evaluation"]["activations"] for facts in (one, both)]
+    assert held[0] == held[1]
+
+
+def test_mismatched_rows_are_rough_too_where_a_step_cannot_be_followed(facts_of, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("data-dependent")
+
+    exact = facts_of("objective=kto")
+    monkeypatch.setattr(costs, "dry_step", refuse)
+    assert 0.3 < facts_of("objective=kto")["time"]["training"] / exact["time"]["training"] < 3

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from align.data.prepare import prepare_pairs, split_by_prompt
+from align.objectives.registry import OBJECTIVES
 from align.recipe.load import load_recipe
 from align.recipe.trainer_arguments import training_arguments
-from align.trainers.planned import check_vocabulary, plan_model, plan_pairs, sampled_tokens
+from align.trainers.planned import check_vocabulary, plan_model, plan_rows, sampled_tokens
 from tests.conftest import tiny_config
 
 
@@ -40,7 +41,7 @@ def resized(model_dir, folder, vocabulary):
 def test_the_pairs_are_those_that_training_will_find(recipe, tokenizer, tmp_path):
     found = recipe()
     model = planned(found, tmp_path)
-    with plan_pairs(found, model, tmp_path) as pairs:
+    with plan_rows(found, model, tmp_path) as pairs:
         assert not pairs.synthetic
         again = prepare_pairs(found.data.train, model.tokenizer, max_length=40, truncation="keep_start")
         assert again.cached
@@ -60,7 +61,7 @@ def synth(recipe, tmp_path):
 
 def test_pairs_that_are_not_made_yet_are_stood_in_for(synth, tmp_path, pairs_file):
     model = planned(synth, tmp_path)
-    with plan_pairs(synth, model, tmp_path) as pairs:
+    with plan_rows(synth, model, tmp_path) as pairs:
         assert pairs.synthetic
         assert len(pairs.train) + len(pairs.held_out) == 20
         assert {len(ids) for ids in pairs.train["chosen_ids"]} == {7}
@@ -69,7 +70,7 @@ def test_pairs_that_are_not_made_yet_are_stood_in_for(synth, tmp_path, pairs_fil
     made = tmp_path / "pairs" / "training-0.jsonl"
     made.parent.mkdir()
     made.write_text(pairs_file.read_text())
-    with plan_pairs(synth, model, tmp_path) as pairs:
+    with plan_rows(synth, model, tmp_path) as pairs:
         assert not pairs.synthetic
         shared = {json.loads(line)["prompt"][0]["content"] for line in made.read_text().splitlines()[:20]}
         assert shared == {f"the day {i}" for i in range(20)}
@@ -131,3 +132,44 @@ def test_checkpointing_needs_a_model_that_can(recipe, tmp_path, monkeypatch):
         ValueError, match=r"trainer.activation_checkpointing=true with model.path .*does not support it"
     ):
         planned(asked, tmp_path)
+
+
+def test_single_completions_are_those_that_training_will_find(recipe, tmp_path):
+    from align.data.prepare import prepare_unpaired
+
+    found = recipe("objective=kto")
+    model = planned(found, tmp_path)
+    with plan_rows(found, model, tmp_path) as rows:
+        assert rows.noun == "completion"
+        again = prepare_unpaired(found.data.train, model.tokenizer, max_length=40, truncation="keep_start")
+        assert again.cached
+        assert rows.train["where"][:] == split_by_prompt(again, 0.3)[0]["where"][:]
+
+
+def test_pairs_that_are_not_made_yet_are_taken_apart(synth, tmp_path):
+    from dataclasses import replace
+
+    asked = replace(synth, data=replace(synth.data, unpaired=True), objective=OBJECTIVES.build("bco_pair"))
+    with plan_rows(asked, planned(asked, tmp_path), tmp_path) as rows:
+        assert len(rows.train) + len(rows.held_out) == 40
+        assert sum(rows.train["desirable"]) == len(rows.train) / 2
+
+
+def test_pairs_that_are_not_made_yet_will_have_scores(synth, tmp_path):
+    from dataclasses import replace
+
+    asked = replace(synth, objective=OBJECTIVES.build("odpo"))
+    with plan_rows(asked, planned(asked, tmp_path), tmp_path) as rows:
+        assert set(rows.train["chosen_score"]) == {1.0}
+
+
+def test_held_out_pairs_need_scores_too(recipe, tmp_path, pairs_file):
+    scored = tmp_path / "scored.jsonl"
+    rows = [json.loads(line) | {"chosen_score": 2, "rejected_score": 1} for line in pairs_file.read_text().splitlines()]
+    scored.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = recipe("objective=odpo", f"data.train={scored}", "data.eval_fraction=0", f"data.eval={pairs_file}")
+    with (
+        pytest.raises(ValueError, match=r"pairs.jsonl:1: the objective needs a score"),
+        plan_rows(asked, planned(asked, tmp_path), tmp_path),
+    ):
+        pass
