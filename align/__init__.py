@@ -7,24 +7,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from align.objectives.base import Objective as Objective
     from align.objectives.base import PairObjective as PairObjective
+    from align.objectives.base import SidedObjective as SidedObjective
     from align.objectives.dpo import DPO as DPO
+    from align.objectives.incentives import incentives as incentives
     from align.objectives.logps import PairLogps as PairLogps
+    from align.objectives.logps import PairTokenLogps as PairTokenLogps
+    from align.objectives.logps import SequenceLogps as SequenceLogps
+    from align.objectives.mixture import Mixture as Mixture
+    from align.objectives.mixture import Part as Part
+    from align.objectives.mixture import Smoothed as Smoothed
     from align.objectives.registry import OBJECTIVES as OBJECTIVES
     from align.recipe.load import load_recipe as load_recipe
     from align.trainers.base import AlignmentTrainer as AlignmentTrainer
     from align.trainers.pair import PairTrainer as PairTrainer
     from align.trainers.run import run_recipe as run_recipe
+    from align.trainers.unpaired import UnpairedTrainer as UnpairedTrainer
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AlignmentTrainer": "align.trainers.base",
     "DPO": "align.objectives.dpo",
+    "Mixture": "align.objectives.mixture",
     "OBJECTIVES": "align.objectives.registry",
+    "Objective": "align.objectives.base",
     "PairLogps": "align.objectives.logps",
     "PairObjective": "align.objectives.base",
+    "PairTokenLogps": "align.objectives.logps",
     "PairTrainer": "align.trainers.pair",
+    "Part": "align.objectives.mixture",
+    "SequenceLogps": "align.objectives.logps",
+    "SidedObjective": "align.objectives.base",
+    "Smoothed": "align.objectives.mixture",
+    "UnpairedTrainer": "align.trainers.unpaired",
+    "incentives": "align.objectives.incentives",
     "load_recipe": "align.recipe.load",
     "run_recipe": "align.trainers.run",
 }

@@ -9,6 +9,7 @@ from align.recipe.trainer_fields import DEFAULTS, OWNED
 SECTIONS = (
     ("model", "ModelSettings"),
     ("model.lora", "LoraSettings"),
+    ("model.reference_sync", "ReferenceSyncSettings"),
     ("data", "DataSettings"),
     ("data.train and data.eval, each source", "SourceSettings"),
     ("data.train.synth", "SynthSettings"),
@@ -29,8 +30,13 @@ file, line and dotted path. `section.key=value` on the command line replaces a s
 
 OBJECTIVE = """## objective
 
-`{name: dpo, beta: 0.1}`: a registered objective and its settings, or its bare name. `{file: my_loss.py, name: my_loss}`
-and the function's own keyword arguments: a loss from a Python file; see the README.
+`{name: dpo, beta: 0.1}`: a registered objective and its settings, or its bare name. `{file: my_loss.py, name:
+my_loss}` and the function's own keyword arguments: a loss from a Python file; see the README.
+[objectives.md](objectives.md) lists the registered ones with their settings, and so does `align objectives ls`.
+
+A list is a weighted sum: `[{name: dpo, beta: 0.1}, {name: sft, weight: 0.2}]`, each with a `weight`, 1 where not
+given. `label_smoothing` goes with any objective: where it is no setting of its own, it is the share of pairs whose
+sides are taken to be exchanged (at least 0, below 0.5).
 """
 
 

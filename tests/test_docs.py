@@ -23,3 +23,12 @@ def test_the_recipe_reference_is_fresh():
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_the_page_of_objectives_is_fresh():
+    done = subprocess.run(
+        [sys.executable, "scripts/objective_reference.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (ROOT / "docs" / "objectives.md").read_text(), (
+        "run: python scripts/objective_reference.py > docs/objectives.md"
+    )

@@ -10,8 +10,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from align.evaluation.comparison import Samples, compare_samples
-from align.models.logprobs import completion_logps, output_head
-from align.objectives.weighting import summed
+from align.models.logprobs import batch_logps, output_head
 from align.recipe.schema import EvaluationSettings, GenerationSettings
 from align.sampling.cache import cached_samples
 from align.sampling.generate import Completion, Decoding
@@ -84,8 +83,8 @@ def _logps(model: Any, completions: Sequence[Completion], batch_size: int, tempe
     sums: list[float] = []
     for start in range(0, len(completions), batch_size):
         batch = _padded(completions[start : start + batch_size], model.device)
-        tokens = completion_logps(model, output_head(model), temperature=temperature, **batch)
-        sums.extend(summed(tokens).tolist())
+        tokens = batch_logps(model, output_head(model), batch, temperature=temperature)
+        sums.extend(tokens.summed().logps.tolist())
         bar.update(len(tokens.logp))
     return sums
 

@@ -25,6 +25,7 @@ def completion_logps(
     attention_mask: Int[Tensor, "sequences time"],
     completion_mask: Bool[Tensor, "sequences time"],
     temperature: float = 1.0,
+    collision: bool = False,
 ) -> TokenLogps:
     """Run the model once and return the logp of every completion token, in float32.
 
@@ -35,6 +36,7 @@ def completion_logps(
         attention_mask: 1 on real tokens.
         completion_mask: True on completion tokens, which follow one another; never on the first token.
         temperature: divides the logits; 1 is the model's own distribution.
+        collision: whether to add the log of the sum of squared probabilities at each token, without gradient.
 
     Raises:
         ValueError: if the model does not pass all positions through ``head`` in one call.
@@ -45,8 +47,9 @@ def completion_logps(
     targets = input_ids[:, 1:][predicted]
     if logits.shape[:2] != (1, len(targets)):
         raise ValueError(f"{type(model).__name__} returned logits of shape {tuple(logits.shape)} past its own head")
-    logp = -F.cross_entropy(logits[0].float() / temperature, targets, reduction="none")
-    return _padded(logp, completion_mask.sum(-1))
+    scaled = logits[0].float() / temperature
+    logp = -F.cross_entropy(scaled, targets, reduction="none")
+    return _padded(logp, completion_mask.sum(-1), _log_sum_sq(scaled.detach()) if collision else None)
 
 
 def output_head(model: Any) -> nn.Module:
@@ -61,14 +64,17 @@ def output_head(model: Any) -> nn.Module:
     return head  # type: ignore[no-any-return]
 
 
-def batch_logps(model: nn.Module, head: nn.Module, batch: Mapping[str, Tensor]) -> TokenLogps:
-    """Call :func:`completion_logps` with what it needs of a collated batch."""
+def batch_logps(
+    model: nn.Module, head: nn.Module, batch: Mapping[str, Tensor], *, prefix: str = "", temperature: float = 1.0
+) -> TokenLogps:
+    """Call :func:`completion_logps` with what it needs of a collated batch, whose keys may begin with a prefix."""
     return completion_logps(
         model,
         head,
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        completion_mask=batch["completion_mask"],
+        input_ids=batch[f"{prefix}input_ids"],
+        attention_mask=batch[f"{prefix}attention_mask"],
+        completion_mask=batch[f"{prefix}completion_mask"],
+        temperature=temperature,
     )
 
 
@@ -87,7 +93,18 @@ def _only_positions(head: nn.Module, keep: Bool[Tensor, "sequences time"]) -> It
         handle.remove()
 
 
-def _padded(logp: Float[Tensor, " tokens"], lengths: Int[Tensor, " sequences"]) -> TokenLogps:
+def _log_sum_sq(logits: Float[Tensor, "tokens vocabulary"]) -> Float[Tensor, " tokens"]:
+    return torch.logsumexp(2 * logits, -1) - 2 * torch.logsumexp(logits, -1)
+
+
+def _padded(
+    logp: Float[Tensor, " tokens"], lengths: Int[Tensor, " sequences"], log_sum_sq: Float[Tensor, " tokens"] | None
+) -> TokenLogps:
     longest = int(lengths.max())
     mask = torch.arange(longest, device=logp.device) < lengths[:, None]
-    return TokenLogps(logp=torch.zeros_like(mask, dtype=logp.dtype).masked_scatter(mask, logp), mask=mask)
+    laid, squares = (
+        None if values is None else torch.zeros_like(mask, dtype=values.dtype).masked_scatter(mask, values)
+        for values in (logp, log_sum_sq)
+    )
+    assert laid is not None
+    return TokenLogps(logp=laid, mask=mask, log_sum_sq=squares)

@@ -70,6 +70,62 @@ class AdapterOffReference(Reference):
             yield policy
 
 
+def moving_copy(policy: nn.Module) -> FrozenReference:
+    """Return a copy of the policy that can move: adapters merged, so that its weights are whole ones.
+
+    Raises:
+        ValueError: if its adapters are more than something added to the weights (DoRA, biases of LoRA).
+    """
+    for module in policy.modules():
+        for kind in ("use_dora", "lora_bias"):
+            if any(dict(getattr(module, kind, None) or {}).values()):
+                raise ValueError(
+                    f"a reference that moves cannot take over adapters with {kind}: leave reference_sync out, or use "
+                    "plain LoRA"
+                )
+    duplicate: Any = copy.deepcopy(policy)
+    merged = duplicate.merge_and_unload() if has_adapter(duplicate) else duplicate
+    return FrozenReference(
+        merged, equals_policy_at_start=True, description="base: a copy of the policy, which follows it"
+    )
+
+
+@torch.no_grad()
+def move_towards(reference: nn.Module, policy: nn.Module, alpha: float) -> None:
+    """Make every weight of the reference ``alpha * policy + (1 - alpha) * reference``, in place.
+
+    Args:
+        reference: made by :func:`moving_copy`, or of the same structure.
+        policy: with or without adapters, not wrapped.
+        alpha: share of the policy, in (0, 1].
+
+    Raises:
+        ValueError: if the two are not of one structure.
+    """
+    own, theirs = dict(reference.named_parameters()), dict(whole_weights(policy))
+    for name, weight in own.items():
+        if name not in theirs or theirs[name].shape != weight.shape:
+            raise ValueError(
+                f"the reference cannot follow the policy: its weight {name!r}, shape {tuple(weight.shape)}, has no "
+                "counterpart; leave model.reference out, or name a model of the same structure"
+            )
+        weight.lerp_(theirs[name].to(weight.dtype), alpha)
+
+
+def whole_weights(policy: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the weights of a model by name, adapters added to the layers they sit on."""
+    model = policy.get_base_model() if has_adapter(policy) else policy
+    layers = {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
+    for name, weight in model.named_parameters():
+        layer_name, is_layer, rest = name.partition(".base_layer.")
+        if not is_layer:
+            if not any(name.startswith(f"{layer}.") for layer in layers):
+                yield name, weight
+            continue
+        deltas = [layers[layer_name].get_delta_weight(a) for a in layers[layer_name].active_adapters]
+        yield f"{layer_name}.{rest}", sum(deltas, start=weight.detach()) if rest == "weight" else weight
+
+
 def resolve_reference(
     kind: str, policy: nn.Module, *, needed: bool, loaded: nn.Module | None = None
 ) -> Reference | None:

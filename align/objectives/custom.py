@@ -12,13 +12,13 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from align.objectives.base import PairObjective
+from align.objectives.base import Objective
 from align.objectives.logps import PairLogps
 from align.objectives.registry import build_settings, did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionObjective(PairObjective):
+class FunctionObjective(Objective):
     """The loss ``function(policy, reference, **settings)`` or, reference-free, ``function(policy, **settings)``.
 
     Attributes:
@@ -33,18 +33,19 @@ class FunctionObjective(PairObjective):
     def __post_init__(self) -> None:
         parameters = inspect.signature(self.function).parameters
         if "policy" not in parameters:
-            raise ValueError(f"{self._name} must take 'policy' first, and 'reference' if it compares with one")
+            raise ValueError(f"{self.name} must take 'policy' first, and 'reference' if it compares with one")
         known = [name for name in parameters if name not in ("policy", "reference")]
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         for key, value in self.settings.items():
             if key not in known and not takes_any:
-                raise ValueError(f"{self._name} has no setting {key!r}" + did_you_mean(key, known))
+                raise ValueError(f"{self.name} has no setting {key!r}" + did_you_mean(key, known))
             default = parameters[key].default if key in parameters else None
             if isinstance(default, float) and not isinstance(value, int | float):
                 raise ValueError(f"{key} must be a number, as its default {default} is; got {value!r}")
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """What the function is called."""
         return getattr(self.function, "__name__", repr(self.function))
 
     @property
@@ -59,15 +60,7 @@ class FunctionObjective(PairObjective):
         beta = self.settings.get("beta", parameter.default if parameter else 1.0)
         return float(beta) if isinstance(beta, int | float) else 1.0
 
-    def score(self, policy: PairLogps, reference: PairLogps | None) -> Float[Tensor, " pairs"]:
-        """Return the function's value, negated: a function says its loss, not what it compares."""
-        return -self(policy, reference)
-
-    def link(self, score: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
-        """Return the loss that :meth:`score` negated."""
-        return -score
-
-    def __call__(self, policy: PairLogps, reference: PairLogps | None) -> Float[Tensor, " pairs"]:
+    def losses(self, policy: PairLogps, reference: PairLogps | None) -> Float[Tensor, " pairs"]:
         """Call the function.
 
         Raises:
@@ -78,13 +71,13 @@ class FunctionObjective(PairObjective):
         if not isinstance(losses, Tensor) or losses.shape != policy.chosen.shape:
             shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise ValueError(
-                f"{self._name} must return one loss for each pair, shape {tuple(policy.chosen.shape)}; got {shape}"
+                f"{self.name} must return one loss for each pair, shape {tuple(policy.chosen.shape)}; got {shape}"
             )
         return losses
 
 
-def load_objective(file: str | Path, name: str, settings: Mapping[str, Any]) -> PairObjective:
-    """Make an objective from ``name`` in a Python file: a function, or a dataclass on ``PairObjective``.
+def load_objective(file: str | Path, name: str, settings: Mapping[str, Any]) -> Objective:
+    """Make an objective from ``name`` in a Python file: a function, or a dataclass on ``Objective``.
 
     Raises:
         ValueError: if the file or the name is missing, the file fails to run, or a setting is unknown.
@@ -98,11 +91,11 @@ def load_objective(file: str | Path, name: str, settings: Mapping[str, Any]) -> 
         return build_settings(target, settings, owner=f"{name!r} of {file}")  # type: ignore[no-any-return]
     if inspect.isfunction(target):
         return FunctionObjective(function=target, settings=MappingProxyType(dict(settings)))
-    raise ValueError(f"{name!r} of {file} is neither a function nor a dataclass on align.PairObjective")
+    raise ValueError(f"{name!r} of {file} is neither a function nor a dataclass on align.Objective or its kinds")
 
 
 def _is_settings_class(target: Any) -> bool:
-    return isinstance(target, type) and issubclass(target, PairObjective) and is_dataclass(target)
+    return isinstance(target, type) and issubclass(target, Objective) and is_dataclass(target)
 
 
 def load_python_file(file: str | Path) -> ModuleType:

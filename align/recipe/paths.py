@@ -35,7 +35,8 @@ def input_files(recipe: Recipe) -> list[Path]:
     generation = recipe.evaluation.generation
     sources = [*recipe.data.train, *recipe.data.eval]
     samplings = [s for s in (*(source.synth for source in sources), generation) if s is not None]
-    named = [str(recipe.objective_spec.get("file", "")), *(str(source.path) for source in sources)]
+    named = [str(spec.get("file", "")) for spec in recipe.objective_spec]
+    named += [str(source.path) for source in sources]
     named += [path for s in samplings for path in (s.prompts, s.scorer.rpartition(":")[0])]
     return sorted({Path(path) for path in named if os.path.isfile(path)})
 

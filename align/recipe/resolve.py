@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
+from align.objectives.base import Objective
 from align.objectives.custom import FunctionObjective
+from align.objectives.mixture import Mixture, Smoothed
 from align.objectives.registry import OBJECTIVES
 from align.recipe.paths import anchored
 from align.recipe.schema import Recipe
@@ -80,8 +82,18 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_text)
 
 
-def _objective(recipe: Recipe) -> dict[str, Any]:
-    objective, spec = recipe.objective, dict(recipe.objective_spec)
+def _objective(recipe: Recipe) -> dict[str, Any] | list[dict[str, Any]]:
+    objective, specs = recipe.objective, recipe.objective_spec
+    if not isinstance(objective, Mixture):
+        return _one(objective, specs[0])
+    parts = zip(objective.parts, specs, strict=True)
+    return [{**_one(part.objective, spec), "weight": part.weight} for part, spec in parts]
+
+
+def _one(objective: Objective, where: Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(objective, Smoothed):
+        return {**_one(objective.objective, where), "label_smoothing": objective.label_smoothing}
+    spec = dict(where)
     if isinstance(objective, FunctionObjective):
         settings: dict[str, Any] = _plain(objective.settings)
     else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from align.objectives.base import PairObjective
+from align.objectives.base import Objective
 
 
 def _check(condition: bool, message: str) -> None:
@@ -36,6 +36,20 @@ class LoraSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceSyncSettings:
+    """A reference that follows the policy (TR-DPO, arXiv:2404.09656)."""
+
+    alpha: float = 0.6
+    """Share of the policy in the new reference, in (0, 1]; 1 replaces it."""
+    every: int = 512
+    """Optimiser steps from one move to the next."""
+
+    def __post_init__(self) -> None:
+        _check(0 < self.alpha <= 1, f"alpha must lie in (0, 1], got {self.alpha}")
+        _check(self.every > 0, f"every must be greater than 0, got {self.every}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
     """What is trained, and what it is compared with."""
 
@@ -53,6 +67,8 @@ class ModelSettings:
     """Train adapters; absent means every weight is trained."""
     reference: str = "auto"
     """``base`` (frozen copy), ``adapter_off``, ``none``, a path or hub name; ``auto`` is what the objective needs."""
+    reference_sync: ReferenceSyncSettings | None = None
+    """Let the reference follow the policy while it trains; absent means it stays what it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +119,7 @@ class SourceSettings:
     format: Literal["auto", "preference", "hh"] = "auto"
     """``hh`` is Anthropic's transcript form; ``auto`` tells from the rows."""
     columns: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Our name: theirs. Ours are ``prompt``, ``chosen``, ``rejected``, ``weight``, ``tools``."""
+    """Our name: theirs. Ours are the columns that docs/data.md names, such as ``prompt``, ``chosen`` or ``label``."""
     weight: float = 1.0
     """Share of the rows to take: 0.5 is a random half, 2 is every row twice."""
 
@@ -112,7 +128,10 @@ class SourceSettings:
         _check(0 < self.weight < math.inf, f"weight must be greater than 0 and finite, got {self.weight}")
         reads = self.synth is None or not (self.split or self.config or self.columns)
         _check(reads, "synth makes its own rows: split, config and columns do not apply beside it")
-        known = {"prompt", "chosen", "rejected", "weight", "tools"}
+        known = {
+            *("prompt", "chosen", "rejected", "completion", "label"),
+            *("weight", "chosen_score", "rejected_score", "tools"),
+        }
         for ours in self.columns:
             _check(ours in known, f"columns has no {ours!r}; known: {', '.join(sorted(known))}")
 
@@ -133,6 +152,8 @@ class DataSettings:
     """Cut the end, cut the start of the prompt, or leave the pair out; the same for both sides."""
     on_bad_row: Literal["fail", "skip"] = "fail"
     """Stop at the first row that cannot be used, or leave such rows out and write them beside the run."""
+    unpaired: bool | None = None
+    """Train on single completions, each desirable or not; pairs are taken apart. Absent: what the objective needs."""
 
     def __post_init__(self) -> None:
         _check(bool(self.train), "train needs at least one source")
@@ -214,9 +235,9 @@ class Recipe:
 
     model: ModelSettings
     data: DataSettings
-    objective: PairObjective
-    objective_spec: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    """``file`` and ``name`` of an objective that comes from a Python file; empty for a registered one."""
+    objective: Objective
+    objective_spec: tuple[Mapping[str, Any], ...] = (MappingProxyType({}),)
+    """For each part of the objective, ``file`` and ``name`` of one from a Python file; empty for a registered one."""
     trainer: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     output: OutputSettings = field(default_factory=OutputSettings)

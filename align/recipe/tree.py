@@ -90,9 +90,15 @@ def spelled_out(root: Node) -> Node:
         sources = {key: _sources(node) if key in ("train", "eval") else node for key, node in data.value.items()}
         sections["data"] = Node(sources, data.origin)
     objective = sections.get("objective")
-    if objective is not None and isinstance(objective.value, str):
-        sections["objective"] = Node({"name": objective}, objective.origin, implied=True)
+    if objective is not None:
+        sections["objective"] = _objectives(objective)
     return Node(sections, root.origin)
+
+
+def _objectives(node: Node) -> Node:
+    if isinstance(node.value, list):
+        return Node([_objectives(item) for item in node.value], node.origin, node.implied)
+    return Node({"name": node}, node.origin, implied=True) if isinstance(node.value, str) else node
 
 
 def _sources(node: Node) -> Node:

@@ -28,10 +28,14 @@ class RowLosses:
     Attributes:
         losses: the loss of each row, in the graph.
         metrics: numbers of each row to log and to evaluate; always the same names.
+        partial: metrics that are NaN for rows they do not apply to.
+        attention_mask: real tokens of the rows that were computed; None for all of the batch's.
     """
 
     losses: Tensor
     metrics: Mapping[str, Tensor]
+    partial: frozenset[str] = frozenset()
+    attention_mask: Tensor | None = None
 
 
 class AlignmentTrainer(Trainer, ABC):
@@ -82,7 +86,8 @@ class AlignmentTrainer(Trainer, ABC):
             loss = (rows.losses * weight).sum() / weight.sum()
         else:
             loss = (rows.losses * weight).sum() / num_items_in_batch * self.accelerator.num_processes
-        self.meter.add(rows.metrics, inputs["attention_mask"])
+        mask = inputs["attention_mask"] if rows.attention_mask is None else rows.attention_mask
+        self.meter.add(rows.metrics, mask, rows.partial)
         return (loss, None) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:

@@ -27,6 +27,7 @@ SHORT = {
     "rewards/accuracies": "acc {:.2f}",
     "eval_loss": "held-out loss {:.4f}",
     "eval_accuracy": "held-out acc {:.3f}",
+    "eval_auc": "held-out AUC {:.3f}",
     "tokens_per_second": "{:.0f} tok/s",
 }
 """What a line on the terminal shows of a log entry; everything is in the metrics file."""

@@ -9,12 +9,13 @@ from align.data.bad_rows import BadRows, OnBadRow
 from align.data.formats import to_row
 from align.data.rows import RowError
 from align.data.sources import count_rows, read_rows
+from align.data.unpaired import to_unpaired
 from align.models.locate import locate
-from align.objectives.registry import OBJECTIVES
+from align.objectives.mixture import name_of, trains_unpaired
 from align.recipe.schema import GenerationSettings, Recipe, SourceSettings, SynthSettings
 from align.sampling.prompts import load_prompts
 from align.sampling.scorers import load_scorer
-from align.trainers.combinations import mistakes
+from align.trainers.combinations import asks_for_completions, mistakes
 
 
 def check(recipe: Recipe) -> list[str]:
@@ -26,10 +27,11 @@ def check(recipe: Recipe) -> list[str]:
         ValueError: naming everything that is not in order.
     """
     data = [("train", source) for source in recipe.data.train] + [("eval", source) for source in recipe.data.eval]
+    unpaired = asks_for_completions(recipe)
     parts: list[Callable[[], list[str]]] = [
         partial(_model, recipe),
         partial(_objective, recipe),
-        *(partial(_source, part, source, recipe.data.on_bad_row) for part, source in data),
+        *(partial(_source, part, source, recipe.data.on_bad_row, unpaired) for part, source in data),
         partial(_generation, recipe),
     ]
     return together(parts, mistakes(recipe))
@@ -67,6 +69,9 @@ def reference_kind(recipe: Recipe) -> str:
         ValueError: for a combination that cannot work.
     """
     kind, lora = recipe.model.reference, recipe.model.lora is not None
+    moves = recipe.model.reference_sync is not None
+    if moves and not recipe.objective.needs_reference:
+        raise ValueError("model.reference_sync would not be used: the objective needs no reference; leave it out")
     if not recipe.objective.needs_reference:
         if kind not in ("auto", "none"):
             raise ValueError(
@@ -80,7 +85,36 @@ def reference_kind(recipe: Recipe) -> str:
         )
     if kind == "adapter_off" and not lora:
         raise ValueError("model.reference 'adapter_off' needs adapters; set model.lora, or use 'base'")
-    return ("adapter_off" if lora else "base") if kind == "auto" else kind
+    if kind == "adapter_off" and moves:
+        raise ValueError(
+            "model.reference 'adapter_off' has no weights of its own that model.reference_sync could move; leave it out"
+        )
+    return ("adapter_off" if lora and not moves else "base") if kind == "auto" else kind
+
+
+def trains_on_completions(recipe: Recipe) -> bool:
+    """Return whether a recipe trains on single completions, each desirable or not.
+
+    Raises:
+        ValueError: if ``data.unpaired`` and the objective do not fit.
+    """
+    asked, objective = recipe.data.unpaired, recipe.objective
+    if objective.needs_mismatched and not trains_unpaired(objective):
+        raise ValueError(
+            f"objective {name_of(objective)!r} cannot be trained: one part needs single completions (kto), another "
+            "compares the two sides of a pair; leave one of them out"
+        )
+    if asked and not trains_unpaired(objective):
+        raise ValueError(
+            f"data.unpaired=true with objective {name_of(objective)!r}, which compares the two sides of a pair: leave "
+            "data.unpaired out, or choose an objective that trains on single completions (kto, bco_pair, apo_zero, ...)"
+        )
+    if asked is False and objective.needs_mismatched:
+        raise ValueError(
+            f"data.unpaired=false with objective {name_of(objective)!r}, which trains on single completions: leave "
+            "data.unpaired out; pairs are taken apart"
+        )
+    return asks_for_completions(recipe)
 
 
 def _model(recipe: Recipe) -> list[str]:
@@ -92,18 +126,21 @@ def _model(recipe: Recipe) -> list[str]:
 
 
 def _objective(recipe: Recipe) -> list[str]:
-    needs = "a reference" if recipe.objective.needs_reference else "no reference"
-    line = f"objective: {OBJECTIVES.name_of(recipe.objective)}, needs {needs}"
-    return [line, f"reference: {reference_kind(recipe)}"]
+    objective, unpaired = recipe.objective, trains_on_completions(recipe)
+    needs = [need for need in objective.needs if need != "reference"]
+    reference = "a reference" if objective.needs_reference else "no reference"
+    line = f"objective: {name_of(objective)}, needs {', '.join([reference, *needs])}"
+    rows = ["rows: single completions"] if unpaired else []
+    return [line, f"reference: {reference_kind(recipe)}", *rows]
 
 
-def _source(part: str, source: SourceSettings, on_bad_row: OnBadRow) -> list[str]:
+def _source(part: str, source: SourceSettings, on_bad_row: OnBadRow, unpaired: bool) -> list[str]:
     if source.synth is not None:
         return [f"data.{part}: pairs from {_prompts(source.synth)}"]
     rows = count_rows(source)
     try:
         for where, raw in islice(read_rows(source), 1):
-            to_row(raw, where, source.format)
+            (to_unpaired if unpaired else to_row)(raw, where, source.format)
     except RowError as fault:
         BadRows(on_bad_row=on_bad_row).take(fault, None)
     told = "rows unknown before loading" if rows is None else f"{rows:,} rows"

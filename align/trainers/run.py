@@ -15,14 +15,14 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from align.data.bad_rows import copy_skipped
-from align.data.prepare import PreparedPairs, prepare_pairs, split_by_prompt
-from align.data.store import describe
+from align.data.prepare import PreparedPairs, prepare_pairs, prepare_unpaired, split_by_prompt
+from align.data.store import describe, noun_of
 from align.evaluation.comparison import samples_jsonl, samples_markdown, side_by_side
 from align.evaluation.generation import BeforeAfter, before_and_after
 from align.models.adapters import has_adapter, lora_config
 from align.models.load import Source, describe_weights, load_model, load_tokenizer
 from align.models.precision import Precision, choose_precision
-from align.objectives.registry import OBJECTIVES
+from align.objectives.mixture import name_of
 from align.recipe.paths import REFERENCES
 from align.recipe.resolve import digest
 from align.recipe.schema import Recipe, SourceSettings
@@ -30,9 +30,11 @@ from align.recipe.trainer_arguments import training_arguments
 from align.report.console import say, stage
 from align.report.curves import draw_comparison, draw_curves
 from align.sampling.synth import synthesise, write_pairs
-from align.trainers.check import check
+from align.trainers.check import check, trains_on_completions
 from align.trainers.folder import MODEL_FOLDER, RunFolder
-from align.trainers.pair import PairTrainer, length_limit
+from align.trainers.pair import PairTrainer
+from align.trainers.preference import PreferenceTrainer, length_limit
+from align.trainers.unpaired import UnpairedTrainer
 
 
 def run_recipe(recipe: Recipe, *, name: str = "run") -> dict[str, Any]:
@@ -68,6 +70,11 @@ class _Pairs:
     held_out: datasets.Dataset | None
     preparation: dict[str, str]
 
+    @property
+    def noun(self) -> str:
+        """What the rows are called: pairs or completions."""
+        return noun_of(self.train.column_names) + "s"
+
 
 class _Run:
     """One pass through a recipe; its attributes are what later stages need of earlier ones."""
@@ -86,7 +93,7 @@ class _Run:
             model = load_model(self.source)
         say(f"precision: {self.precision.reason}")
         pairs = self._data(model, tokenizer)
-        _refuse_empty_epochs(len(pairs.train), self.arguments)
+        _refuse_empty_epochs(len(pairs.train), pairs.noun, self.arguments)
         trainer = self._trainer(model, tokenizer, pairs)
         checkpoint = self.folder.last_checkpoint()
         if checkpoint is not None:
@@ -126,7 +133,7 @@ class _Run:
             say(f"{name} data: {text}")
         if settings.eval_fraction:
             pairs = _Pairs(*split_by_prompt(train, settings.eval_fraction), preparation)
-            say(f"held out by prompt: {len(pairs.held_out or ())} of {len(train.dataset)} pairs")
+            say(f"held out by prompt: {len(pairs.held_out or ())} of {len(train.dataset)} {pairs.noun}")
             return pairs
         return _Pairs(train.dataset, held_out.dataset if held_out else None, preparation)
 
@@ -136,9 +143,8 @@ class _Run:
         files = [self._file_of(source, model, tokenizer, f"{name}-{i}") for i, source in enumerate(sources)]
         data = self.recipe.data
         limit = length_limit(model, data.max_length)
-        prepared = prepare_pairs(
-            files, tokenizer, max_length=limit, truncation=data.truncation, on_bad_row=data.on_bad_row
-        )
+        prepare = prepare_unpaired if trains_on_completions(self.recipe) else prepare_pairs
+        prepared = prepare(files, tokenizer, max_length=limit, truncation=data.truncation, on_bad_row=data.on_bad_row)
         if self.arguments.process_index == 0:
             skipped = copy_skipped(prepared.skipped_file, self.folder.path / f"skipped-{name}.jsonl")
             if skipped is not None:
@@ -165,24 +171,26 @@ class _Run:
         model: Any,
         tokenizer: PreTrainedTokenizerBase,
         pairs: "_Pairs",
-    ) -> PairTrainer:
+    ) -> PreferenceTrainer:
         settings = self.recipe.model
         reference: Any = settings.reference
         if reference not in REFERENCES and self.recipe.objective.needs_reference:
             reference = load_model(replace(self.source, path=reference, revision=None))
-        return PairTrainer(
+        trainer = UnpairedTrainer if trains_on_completions(self.recipe) else PairTrainer
+        return trainer(
             model,
             self.arguments,
             peft_config=lora_config(settings.lora) if settings.lora else None,
             objective=self.recipe.objective,
             reference=reference,
+            reference_sync=settings.reference_sync,
             train_dataset=pairs.train,
             eval_dataset=pairs.held_out,
             processing_class=tokenizer,
             evaluation=self.recipe.evaluation,
         )
 
-    def _before_and_after(self, trainer: PairTrainer, tokenizer: PreTrainedTokenizerBase) -> BeforeAfter | None:
+    def _before_and_after(self, trainer: PreferenceTrainer, tokenizer: PreTrainedTokenizerBase) -> BeforeAfter | None:
         settings = self.recipe.evaluation.generation
         if settings is None or not trainer.is_world_process_zero():
             return None
@@ -202,7 +210,7 @@ class _Run:
 
     def _summary(
         self,
-        trainer: PairTrainer,
+        trainer: PreferenceTrainer,
         pairs: "_Pairs",
         training: dict[str, float],
         accuracy: dict[str, float],
@@ -212,12 +220,12 @@ class _Run:
         return {
             "folder": str(self.folder.path),
             "recipe_digest": digest(self.recipe),
-            "objective": OBJECTIVES.name_of(self.recipe.objective),
+            "objective": name_of(self.recipe.objective),
             "reference": trainer.reference.description if trainer.reference else "none",
             "start_margin": trainer.start_margin,
             "steps": trainer.state.global_step,
             "preparation": pairs.preparation,
-            "train": {"pairs": len(pairs.train), **training},
+            "train": {pairs.noun: len(pairs.train), **training},
             "held_out": accuracy,
             "generation": comparison.summary if comparison else {},
             "precision": self.precision.reason,
@@ -243,13 +251,13 @@ class _Run:
             yield
 
 
-def _refuse_empty_epochs(pairs: int, arguments: TrainingArguments) -> None:
+def _refuse_empty_epochs(rows: int, noun: str, arguments: TrainingArguments) -> None:
     batch = arguments.train_batch_size * arguments.world_size
-    if arguments.dataloader_drop_last and pairs < batch:
-        raise ValueError(f"{pairs} pairs are fewer pairs than one batch of {batch}, and dataloader_drop_last drops it")
+    if arguments.dataloader_drop_last and rows < batch:
+        raise ValueError(f"{rows} {noun} are fewer {noun} than one batch of {batch}, and dataloader_drop_last drops it")
 
 
-def _refuse_lost_training(trainer: PairTrainer) -> None:
+def _refuse_lost_training(trainer: PreferenceTrainer) -> None:
     """Refuse to call a run finished whose loss is no number."""
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     if losses and not math.isfinite(losses[-1]):
@@ -258,7 +266,7 @@ def _refuse_lost_training(trainer: PairTrainer) -> None:
         )
 
 
-def last_evaluation(trainer: PairTrainer) -> dict[str, float]:
+def last_evaluation(trainer: PreferenceTrainer) -> dict[str, float]:
     """Return the held-out figures of the model as it is; those of the last step where it ended in an evaluation."""
     entries = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
     if trainer.args.load_best_model_at_end or not entries or entries[-1]["step"] != trainer.state.global_step:

@@ -5,7 +5,6 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPT2LMHeadModel, Qwen3Config
 
 from align.models.logprobs import completion_logps, output_head
-from align.objectives.weighting import summed
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 GEMMA2 = Gemma2Config(vocab_size=60, intermediate_size=48, head_dim=8, final_logit_softcapping=3.0, **SIZES)
@@ -51,7 +50,7 @@ def test_equal_to_a_forward_a_sequence(config):
 
 def test_gradient_equals_the_full_logits_gradient(model):
     inputs = batch()
-    summed(completion_logps(model, output_head(model), **inputs)).sum().backward()
+    completion_logps(model, output_head(model), **inputs).summed().logps.sum().backward()
     ours = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
     logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
@@ -95,7 +94,7 @@ def test_what_follows_a_sequence_does_not_matter(model):
     first = completion_logps(model, output_head(model), **inputs)
     padded = {k: torch.nn.functional.pad(v, (0, 5)) for k, v in inputs.items()}
     second = completion_logps(model, output_head(model), **padded)
-    torch.testing.assert_close(summed(first), summed(second), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(first.summed().logps, second.summed().logps, rtol=1e-5, atol=1e-5)
 
 
 def test_temperature_divides_the_logits():

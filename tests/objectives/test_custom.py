@@ -101,11 +101,6 @@ def test_missing_and_broken_files(tmp_path):
         load_objective(broken, "f", {})
 
 
-def test_score_and_link_of_a_function_compose_to_it():
-    objective = FunctionObjective(function=lambda policy: -policy.chosen)
-    torch.testing.assert_close(objective.link(objective.score(POLICY, None)), objective(POLICY, None))
-
-
 def test_a_function_takes_policy_and_numbers_where_its_defaults_are_numbers():
     with pytest.raises(ValueError, match="must take 'policy' first"):
         FunctionObjective(function=lambda pi, ref: pi)

@@ -54,7 +54,7 @@ def test_a_whole_recipe(write: Write) -> None:
     ]
     assert recipe.data.max_length is None
     assert recipe.objective == DPO(beta=0.3)
-    assert recipe.objective_spec == {}
+    assert recipe.objective_spec == ({},)
     assert recipe.trainer == DEFAULTS | {"learning_rate": 1e-4, "lr_scheduler_type": "cosine"}
     assert recipe.evaluation == EvaluationSettings()  # nothing under a section is an empty section
     assert recipe.output == OutputSettings(dir="runs/one")
@@ -111,7 +111,13 @@ def test_a_wrong_override_is_named(write: Write, override: str, message: str) ->
         ("q_proj, v", "q_proj, 3, v", 7, "model.lora.target_modules.1", "expected a text, found 3 (a whole number)"),
         ("path: a", "pth: a", 10, "data.train.0.pth", "'data.train.0' has no setting 'pth'; did you mean 'path'?"),
         ("weight: 2", "path: b", 12, "data.train.1", "give either 'path' or 'synth'"),
-        ("{prompt:", "{promt:", 11, "data.train.0.columns", "columns has no 'promt'; known: chosen, prompt, rejected"),
+        (
+            "{prompt:",
+            "{promt:",
+            11,
+            "data.train.0.columns",
+            "columns has no 'promt'; known: chosen, chosen_score, completion, label, ",
+        ),
         ("max_length: null", "max_length: 1", 14, "data.max_length", "max_length must be at least 2, or null"),
         ("1e-4", "1e-4x", 19, "trainer.learning_rate", "expected a number, found '1e-4x' (a text)"),
         ("dir:", "directory:", 23, "output.directory", "'output' has no setting 'directory'; "),

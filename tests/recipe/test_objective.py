@@ -5,6 +5,8 @@ import pytest
 
 from align.objectives.custom import FunctionObjective
 from align.objectives.dpo import DPO
+from align.objectives.mixture import Mixture, Smoothed
+from align.objectives.registry import OBJECTIVES
 from align.recipe.errors import Origin, RecipeError
 from align.recipe.objective import build_objective
 from align.recipe.yaml_tree import Node, read_yaml
@@ -56,8 +58,8 @@ def refusal(node: Node) -> str:
 
 
 def test_a_registered_objective_by_name_and_alias() -> None:
-    assert built("name: dpo\nbeta: 1") == (DPO(beta=1.0), {})
-    assert built("name: sigmoid") == (DPO(), {})
+    assert built("name: dpo\nbeta: 1") == (DPO(beta=1.0), ({},))
+    assert built("name: sigmoid") == (DPO(), ({},))
 
 
 @pytest.mark.parametrize(
@@ -76,8 +78,42 @@ def test_a_registered_objective_by_name_and_alias() -> None:
             "like this needs quotes",
         ),
         ("beta: 1", "r.yaml:1: missing: objective.name"),
-        ("- dpo", "r.yaml:1: objective: a list of objectives cannot be trained yet; give one"),
+        ("[]", "r.yaml:1: objective: an empty list of objectives; give one at least"),
+        ("- 3", "r.yaml:1: objective.0: expected a name, or a mapping with a name"),
+        (
+            "- {name: dpo}\n- {name: sfft}",
+            "r.yaml:2: objective.1.name: unknown objective 'sfft'; did you mean 'sft'?",
+        ),
+        (
+            "- {name: dpo}\n- {name: sft, weight: 0}",
+            "r.yaml:2: objective.1.weight: weight must be greater than 0 and finite, got 0.0",
+        ),
+        (
+            "- {name: dpo}\n- {name: sft, weight: x}",
+            "r.yaml:2: objective.1.weight: expected a number, found 'x' (a text)",
+        ),
+        (
+            "- {name: dpo, betta: 1}",
+            "r.yaml:1: objective.0.betta: objective 'dpo' has no setting 'betta'; did you mean 'beta'?",
+        ),
+        (
+            "name: dpo\nweight: 2",
+            "r.yaml:2: objective.weight: a weight belongs to a list of objectives: "
+            "objective: [{name: dpo, weight: ...}, ...]",
+        ),
+        (
+            "name: dpo\nlabel_smoothing: 0.6",
+            "r.yaml:2: objective.label_smoothing: label_smoothing must lie in [0, 0.5), got 0.6",
+        ),
+        (
+            "name: cdpo\nlabel_smoothing: 0.6",
+            "r.yaml:2: objective.label_smoothing: label_smoothing must lie in [0, 0.5), got 0.6",
+        ),
         ("3", "r.yaml:1: objective: expected a name, or a mapping with a name"),
+        (
+            "name: ipo\nlabel_smooting: 0.1",
+            "r.yaml:2: objective.label_smooting: no setting 'label_smooting'; did you mean 'label_smoothing'?",
+        ),
     ],
 )
 def test_what_is_refused(text: str, message: str) -> None:
@@ -97,7 +133,7 @@ def test_a_function_of_the_users_own(write: Write) -> None:
     assert isinstance(objective, FunctionObjective)
     assert objective.settings == {"beta": 3}
     assert objective.needs_reference
-    assert spec == {"file": str(Path.cwd() / "losses.py"), "name": "plain"}
+    assert spec == ({"file": str(Path.cwd() / "losses.py"), "name": "plain"},)
     typed, _ = build_objective(section("{file: losses.py, name: typed, gamma: 3}"), Node({}, Origin()))
     assert isinstance(typed, FunctionObjective)
     assert type(typed.settings["gamma"]) is float  # the function's annotations are read where it has any
@@ -111,7 +147,28 @@ def test_a_settings_class_of_the_users_own(write: Write) -> None:
     objective, spec = build_objective(section("{file: losses.py, name: Mine, gamma: 3}"), Node({}, Origin()))
     assert isinstance(objective, DPO)
     assert objective.gamma == 3.0  # type: ignore[attr-defined]
-    assert spec["name"] == "Mine"
+    assert spec[0]["name"] == "Mine"
+
+
+def test_a_list_is_a_weighted_sum(write: Write) -> None:
+    write(LOSSES, "losses.py")
+    mixture, specs = build_objective(
+        section("- {name: dpo, beta: 0.3}\n- {name: sft, weight: 0.2}\n- {file: losses.py, name: plain, weight: 2}"),
+        Node({}, Origin()),
+    )
+    assert isinstance(mixture, Mixture)
+    assert [part.weight for part in mixture.parts] == [1.0, 0.2, 2.0]
+    assert mixture.parts[0].objective == DPO(beta=0.3)
+    assert isinstance(mixture.parts[2].objective, FunctionObjective)
+    assert [dict(spec).get("name") for spec in specs] == [None, None, "plain"]
+
+
+def test_label_smoothing_is_laid_around_objectives_that_have_none() -> None:
+    smoothed, _ = build_objective(section("{name: ipo, tau: 0.2, label_smoothing: 0.1}"), Node({}, Origin()))
+    assert isinstance(smoothed, Smoothed)
+    assert smoothed.objective == OBJECTIVES.build("ipo", tau=0.2)
+    own, _ = build_objective(section("{name: robust, label_smoothing: 0.1}"), Node({}, Origin()))
+    assert own == OBJECTIVES.build("robust", label_smoothing=0.1)
 
 
 @pytest.mark.parametrize(

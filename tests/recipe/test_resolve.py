@@ -26,7 +26,15 @@ OVERRIDES = [
     "evaluation.generation={prompts: 'no', temperature: 0.5}",
     "output.dir=here",
 ]
-OBJECTIVES = ["{name: sigmoid, beta: 1}", "{file: loss.py, name: function, beta: 2}", "{file: loss.py, name: Mine}"]
+OBJECTIVES = [
+    "{name: sigmoid, beta: 1}",
+    "{file: loss.py, name: function, beta: 2}",
+    "{file: loss.py, name: Mine}",
+    "[{name: dpo}, {name: ipo, weight: 0.2, label_smoothing: 0.1}, {file: loss.py, name: function, beta: 2}]",
+    "{name: simpo, label_smoothing: 0.2}",
+    "[sft]",
+]
+DIVERGENCE = {"f_divergence": "reverse_kl", "f_alpha": None}
 
 
 @pytest.fixture
@@ -54,16 +62,16 @@ def test_a_resolved_recipe_loads_as_an_equal_one_from_anywhere(
 def test_every_default_is_written_out(small: str) -> None:
     sections = yaml.safe_load(resolved_yaml(load_recipe(small)))
     assert list(sections) == ["model", "data", "objective", "trainer", "evaluation", "output"]
-    assert sections["objective"] == {"name": "dpo", "beta": 0.2}
+    assert sections["objective"] == {"name": "dpo", "beta": 0.2, **DIVERGENCE}
     assert sections["model"]["lora"] is None
     assert sections["data"]["train"][0]["weight"] == 1.0
     assert sections["trainer"]["save_total_limit"] == 2
 
 
 def test_objectives_say_where_they_come_from(whole: str) -> None:
-    function, mine = (as_mapping(load_recipe(whole, [f"objective={o}"]))["objective"] for o in OBJECTIVES[1:])
+    function, mine = (as_mapping(load_recipe(whole, [f"objective={o}"]))["objective"] for o in OBJECTIVES[1:3])
     assert function == {"file": str(Path.cwd() / "loss.py"), "name": "function", "beta": 2}
-    assert mine == {"file": str(Path.cwd() / "loss.py"), "name": "Mine", "beta": 0.1}
+    assert mine == {"file": str(Path.cwd() / "loss.py"), "name": "Mine", "beta": 0.1, **DIVERGENCE}
 
 
 def test_an_objective_that_no_recipe_leads_to(small: str) -> None:

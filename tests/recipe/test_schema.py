@@ -62,3 +62,9 @@ def test_settings_are_frozen_and_replacing_checks_again():
 def test_values_that_would_be_ignored_or_break_later(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_columns_of_single_completions_and_scores_can_be_mapped():
+    ours = ("prompt", "completion", "label", "chosen_score", "rejected_score")
+    assert SourceSettings(path="x", columns=dict.fromkeys(ours, "theirs")).columns["label"] == "theirs"
+    assert DataSettings(train=[FILE]).unpaired is None

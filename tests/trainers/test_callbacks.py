@@ -35,3 +35,8 @@ def test_a_new_run_puts_an_earlier_file_aside(file, tmp_path):
 def test_lines_for_people():
     assert one_line(5, {"logps/chosen": -33.125, "epoch": 1}) == "step     5 | chosen -33.12"
     assert one_line(5, {"train_runtime": 3}) is None
+
+
+def test_held_out_figures_of_pairs_and_of_single_completions():
+    assert one_line(5, {"eval_loss": 0.25, "eval_accuracy": 0.5}).endswith("held-out loss 0.2500 | held-out acc 0.500")
+    assert one_line(5, {"eval_loss": 0.25, "eval_auc": 0.75}).endswith("held-out loss 0.2500 | held-out AUC 0.750")

@@ -1,0 +1,87 @@
+"""Token log-probabilities of a batch of pairs: of the sides that are read, and what else an objective needs."""
+
+from collections.abc import Collection, Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from align.models.logprobs import completion_logps
+from align.objectives.logps import PairTokenLogps, TokenLogps
+
+
+def pair_logps(
+    model: nn.Module,
+    head: nn.Module,
+    batch: Mapping[str, Tensor],
+    *,
+    sides: Collection[str] = ("chosen", "rejected"),
+    collision: bool = False,
+    prompt: bool = False,
+) -> PairTokenLogps:
+    """Run the model once on a batch of :class:`~align.data.collate.PairBatch`, on the rows of ``sides`` alone.
+
+    Args:
+        model: policy or reference.
+        head: its output embedding.
+        batch: 2 x pairs rows, the chosen sides first.
+        sides: ``chosen``, ``rejected`` or both; the log-probabilities of a side that is left out are NaN.
+        collision: whether to add the sum of squared probabilities at each token.
+        prompt: whether to add the prompts' tokens but the first, as they stand before the chosen completions.
+    """
+    pairs = len(batch["input_ids"]) // 2
+    masks = {"chosen": batch["completion_mask"][:pairs], "rejected": batch["completion_mask"][pairs:]}
+    rows = row_range(pairs, sides)
+    scored = batch["completion_mask"].clone()
+    if prompt:
+        scored[:pairs] = batch["attention_mask"][:pairs].bool()
+        scored[:, 0] = False
+    width = int(batch["attention_mask"][rows].sum(-1).max())
+    tokens = completion_logps(
+        model,
+        head,
+        input_ids=batch["input_ids"][rows, :width],
+        attention_mask=batch["attention_mask"][rows, :width],
+        completion_mask=scored[rows, :width],
+        collision=collision,
+    )
+    found = {side: _unknown(mask, tokens.logp.dtype) for side, mask in masks.items()}
+    start = 0
+    for side in (side for side in ("chosen", "rejected") if side in sides):
+        found[side] = tokens.rows(start, start + pairs)
+        start += pairs
+    prompts = None
+    if prompt:
+        prompts, found["chosen"] = _split(found["chosen"], masks["chosen"].sum(-1))
+    return PairTokenLogps(chosen=_trimmed(found["chosen"]), rejected=_trimmed(found["rejected"]), prompt=prompts)
+
+
+def row_range(pairs: int, sides: Collection[str]) -> slice:
+    """Return the rows of a pair batch that hold the sides."""
+    return slice(0 if "chosen" in sides else pairs, 2 * pairs if "rejected" in sides else pairs)
+
+
+def _unknown(mask: Bool[Tensor, "pairs time"], dtype: torch.dtype) -> TokenLogps:
+    lengths = mask.sum(-1)
+    there = torch.arange(int(lengths.max()), device=mask.device) < lengths[:, None]
+    return TokenLogps(logp=torch.full(there.shape, torch.nan, dtype=dtype, device=mask.device), mask=there)
+
+
+def _trimmed(side: TokenLogps) -> TokenLogps:
+    """Cut off the columns that hold no token of any row."""
+    longest = int(side.lengths.max())
+    squares = None if side.log_sum_sq is None else side.log_sum_sq[:, :longest]
+    return TokenLogps(logp=side.logp[:, :longest], mask=side.mask[:, :longest], log_sum_sq=squares)
+
+
+def _split(side: TokenLogps, completion_lengths: Tensor) -> tuple[TokenLogps, TokenLogps]:
+    """Split rows of prompt and completion into both."""
+    before = side.lengths - completion_lengths
+    prompt = _trimmed(TokenLogps(logp=side.logp, mask=_first(side.logp, before)))
+    place = torch.arange(side.logp.shape[1], device=side.logp.device) + before[:, None]
+    moved = side.logp.gather(1, place.clamp(max=side.logp.shape[1] - 1))
+    return prompt, TokenLogps(logp=moved, mask=_first(side.logp, completion_lengths))
+
+
+def _first(like: Float[Tensor, "pairs time"], lengths: Tensor) -> Bool[Tensor, "pairs time"]:
+    return torch.arange(like.shape[1], device=like.device) < lengths[:, None]

@@ -1,0 +1,276 @@
+"""What training on preferences shares, whatever its rows are: policy, objective, reference, preparation of data."""
+
+import copy
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from peft import LoraConfig
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
+
+from align.data.bad_rows import copy_skipped
+from align.data.prepare import PreparedPairs
+from align.data.store import describe
+from align.models.adapters import add_adapter, has_adapter
+from align.models.load import Source, disable_dropout, load_model, load_tokenizer
+from align.models.reference import FrozenReference, Reference, moving_copy, resolve_reference
+from align.objectives.base import Objective
+from align.objectives.dpo import DPO
+from align.objectives.registry import OBJECTIVES
+from align.recipe.paths import REFERENCES
+from align.recipe.schema import EvaluationSettings, ReferenceSyncSettings
+from align.report.console import say
+from align.trainers.base import AlignmentTrainer
+from align.trainers.moving import MovingReference, load_reference, save_reference
+
+
+class PreferenceTrainer(AlignmentTrainer):
+    """Abstract: trains a policy on preferences, compared with a reference where the objective needs one.
+
+    Args:
+        model: a causal language model, or the path or hub name of one.
+        args: transformers' training arguments.
+        objective: what is minimised, or the name of an objective with its defaults.
+        reference: ``base``, ``adapter_off``, ``none``, a model, or a model's path; ``auto`` takes the adapters
+            off where there are some, else a frozen copy, and nothing where the objective needs nothing.
+        reference_sync: how the reference follows the policy while it trains (TR-DPO); None for a fixed one.
+        train_dataset: rows in any of TRL's formats, or already prepared ones.
+        eval_dataset: held-out rows in the same formats, or several sets by name.
+        processing_class: the tokenizer; loaded with the model where that is a path.
+        peft_config: adapters to train instead of all weights.
+        max_length: longest prompt + completion in tokens; None is the model's own limit, which holds in any case.
+        truncation: ``keep_start``, ``keep_end`` or ``drop``, for rows that are longer.
+        on_bad_row: ``fail`` at the first row that cannot be used, or ``skip`` them and write them to
+            ``skipped-<data set>.jsonl`` in the output folder.
+        evaluation: level of intervals and the like.
+        callbacks: transformers' callbacks.
+        optimizers: an optimiser and a schedule of one's own.
+
+    Raises:
+        ValueError: if the parts do not fit, or a row cannot be used (naming it).
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | str,
+        args: TrainingArguments | None = None,
+        *,
+        objective: Objective | str | None = None,
+        reference: str | PreTrainedModel = "auto",
+        reference_sync: ReferenceSyncSettings | None = None,
+        train_dataset: datasets.Dataset | None = None,
+        eval_dataset: datasets.Dataset | dict[str, datasets.Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        peft_config: LoraConfig | None = None,
+        max_length: int | None = 1024,
+        truncation: str = "keep_start",
+        on_bad_row: str = "fail",
+        evaluation: EvaluationSettings | None = None,
+        callbacks: Sequence[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+    ) -> None:
+        args = copy.copy(args) if args is not None else TrainingArguments("align_output")
+        set_seed(args.seed)  # before adapters are drawn; transformers seeds later
+        policy, tokenizer = _policy(model, processing_class)
+        disable_dropout(policy)
+        if peft_config is not None:
+            if has_adapter(policy):
+                raise ValueError("the model has adapters already; pass it without peft_config to train them")
+            policy = add_adapter(policy, peft_config)
+        self.objective: Objective = self._checked(objective)
+        self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
+        needed = self.objective.needs_reference
+        self.reference = _reference(reference, policy, needed=needed, moves=reference_sync is not None)
+        self.start_margin: float | None = None
+        if has_adapter(policy) and (args.gradient_checkpointing or args.activation_checkpointing):
+            policy.enable_input_require_grads()  # else nothing under the frozen embedding has a gradient
+        self.length_limit = length_limit(policy, max_length)
+        prepare = {"max_length": self.length_limit, "truncation": truncation, "on_bad_row": on_bad_row}
+        sets = {
+            name: self._prepared(rows, tokenizer, args, name, prepare)
+            for name, rows in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset))
+        }
+        super().__init__(
+            policy,
+            args,
+            **sets,
+            processing_class=tokenizer,
+            data_collator=self.collator(tokenizer),
+            callbacks=list(callbacks) if callbacks else None,
+            optimizers=optimizers,
+        )
+        if self.reference is not None:
+            self.reference.place(self.accelerator.device)
+        if reference_sync is not None:
+            assert isinstance(self.reference, FrozenReference)
+            self.add_callback(MovingReference(self.reference, policy, reference_sync))
+        self._moves = reference_sync is not None
+
+    # ---- what a subclass says ----------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def prepare(self) -> Callable[..., PreparedPairs]:
+        """What makes prepared rows of raw ones."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> frozenset[str]:
+        """Columns that prepared rows have."""
+
+    @abstractmethod
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Any:
+        """Return what makes batches of prepared rows."""
+
+    def check_objective(self, objective: Objective) -> None:
+        """Refuse an objective that cannot be trained on this trainer's rows."""
+
+    def usable_rows(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
+        """Return the prepared rows that the objective reads; refuse such as it cannot be trained on."""
+        return rows
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def under_reference(self, model: nn.Module, forward: Callable[[nn.Module], Any]) -> Any:
+        """Return what ``forward`` gives for the reference, without gradient; None where there is no reference.
+
+        Args:
+            model: the policy as it is called in training.
+            forward: takes a model.
+        """
+        if self.reference is None:
+            return None
+        with torch.no_grad(), self.reference.model(model) as reference:
+            return forward(reference)
+
+    def check_start(self, policy: Tensor, reference: Tensor | None) -> None:
+        """Where policy and reference are one function, their log-ratios are 0 before the first update.
+
+        Args:
+            policy: log-probabilities of sequences, in the graph; NaN for those that were not computed.
+            reference: the same under the reference.
+
+        Raises:
+            ValueError: if they are not.
+        """
+        first = self.start_margin is None and policy.requires_grad and self.state.global_step == 0
+        if not first or reference is None or self.reference is None or not self.reference.equals_policy_at_start:
+            return
+        gap = (policy - reference).detach().abs().nan_to_num()
+        size = reference.abs().clamp(min=1.0).nan_to_num(nan=1.0)
+        tolerance = 1e-2 if self.accelerator.mixed_precision != "no" else 1e-4
+        if not bool((gap <= tolerance * size).all()):
+            raise ValueError(
+                f"policy and reference ({self.reference.description}) differ by {float(gap.max()):.4g} nats "
+                "before the first update, though they should be one model. Was the model given with a trained adapter? "
+                "Then use reference='base'. Does it drop or add noise at random while it trains? Then switch that off"
+            )
+        self.start_margin = self.start_gap(policy.detach(), reference)
+
+    def start_gap(self, policy: Tensor, reference: Tensor) -> float:
+        """Return what the run's summary says of the start: the largest log-ratio, in nats."""
+        return float((policy - reference).abs().nan_to_num().max())
+
+    def _checked(self, objective: Objective | str | None) -> Objective:
+        built = OBJECTIVES.build(objective) if isinstance(objective, str) else objective
+        found = built if built is not None else DPO()
+        self.check_objective(found)
+        return found
+
+    def _prepared(
+        self, rows: Any, tokenizer: Any, args: TrainingArguments, name: str, settings: Mapping[str, Any]
+    ) -> Any:
+        if isinstance(rows, dict):
+            parts = {key: (part, f"{name}[{key!r}]") for key, part in rows.items()}
+            return {
+                key: self._prepared(part, tokenizer, args, called, settings) for key, (part, called) in parts.items()
+            }
+        if rows is None:
+            return None
+        if not self.columns <= set(getattr(rows, "column_names", ())):
+            rows = self._prepare(rows, tokenizer, args, name, settings)
+        return self.usable_rows(rows, name)
+
+    def _prepare(
+        self, rows: Any, tokenizer: Any, args: TrainingArguments, name: str, settings: Mapping[str, Any]
+    ) -> datasets.Dataset:
+        with args.main_process_first(desc=f"preparing {name}"):
+            prepared = self.prepare(rows, tokenizer, name=name, **settings)
+            if args.process_index == 0:
+                copy_skipped(prepared.skipped_file, Path(args.output_dir or ".") / f"skipped-{_file_name(name)}.jsonl")
+        say(f"{name}: {describe(prepared.report)}")
+        return prepared.dataset
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        # First: a checkpoint counts as whole once transformers has written its state, which it does last.
+        if self._moves and self.is_world_process_zero():
+            assert isinstance(self.reference, FrozenReference)
+            save_reference(self.reference, Path(self._get_output_dir(trial=None)), self.state.global_step)
+        super()._save_checkpoint(*args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._moves:
+            assert isinstance(self.reference, FrozenReference)
+            load_reference(self.reference, Path(resume_from_checkpoint))
+
+
+def one_a_row(losses: Tensor, like: Tensor, method: str, row: str) -> Tensor:
+    """Return losses as they are.
+
+    Raises:
+        ValueError: if they are not one for each row.
+    """
+    if losses.shape != like.shape:
+        raise ValueError(
+            f"{method} must return one loss for each {row}, shape {tuple(like.shape)}; got {tuple(losses.shape)}"
+        )
+    return losses
+
+
+def length_limit(model: Any, max_length: int | None) -> int | None:
+    """Return ``max_length``, but no more tokens than the model has positions for; None where nothing sets a limit."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    limits = [limit for limit in (max_length, positions) if limit is not None]
+    return min(limits, default=None)
+
+
+def _policy(
+    model: PreTrainedModel | nn.Module | str, tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    model = str(model) if isinstance(model, PathLike) else model
+    path = model if isinstance(model, str) else getattr(model, "name_or_path", "")
+    if tokenizer is None:
+        if not path:
+            raise ValueError("pass processing_class, the model's tokenizer: the model does not say where it is from")
+        tokenizer = load_tokenizer(Source(path=path))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return (load_model(Source(path=model)) if isinstance(model, str) else model), tokenizer
+
+
+def _reference(reference: str | nn.Module, policy: nn.Module, *, needed: bool, moves: bool) -> Reference | None:
+    if moves:
+        if not needed:
+            raise ValueError("reference_sync would not be used: the objective needs no reference; leave it out")
+        if reference in ("auto", "base"):
+            return moving_copy(policy)
+        if reference == "adapter_off":
+            raise ValueError("reference 'adapter_off' has no weights of its own to move; leave it out, or use 'base'")
+    if isinstance(reference, str):
+        is_path = reference not in REFERENCES and needed
+        loaded = load_model(Source(path=reference)) if is_path else None
+        return resolve_reference(reference, policy, needed=needed, loaded=loaded)
+    if reference is policy:
+        raise ValueError("the reference is the very model that is trained; use reference='base' for a frozen copy")
+    return resolve_reference("a model that was passed", policy, needed=needed, loaded=reference)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"\W+", "-", name).strip("-")

@@ -1,0 +1,164 @@
+"""Training on single completions, each desirable or not: KTO, and every objective that is a sum over both sides."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from align.data.collate import UnpairedCollator
+from align.data.prepare import PreparedPairs, prepare_unpaired
+from align.data.store import UNPAIRED_FEATURES
+from align.evaluation.separation import separation
+from align.models.logprobs import batch_logps, output_head
+from align.objectives.base import Objective
+from align.objectives.logps import PairLogps, SequenceLogps
+from align.objectives.mixture import name_of, row_losses, trains_unpaired
+from align.report.console import say
+from align.trainers.base import RowLosses
+from align.trainers.preference import PreferenceTrainer, one_a_row
+
+SIDES = ("chosen", "rejected")
+"""Metrics of desirable completions are called chosen, those of undesirable ones rejected, as in pair training."""
+STAND_INS = 64
+"""Rows kept for a batch of one row, which has no other completion to be mismatched with."""
+
+
+class UnpairedTrainer(PreferenceTrainer):
+    """Trains a policy on single completions, each desirable or not; arguments of :class:`PreferenceTrainer`.
+
+    Rows are ``prompt``, ``completion``, ``label``; pairs are taken apart. Two methods are there to be overridden:
+    :meth:`forward_logps` (another forward) and :meth:`objective_loss` (another loss).
+    """
+
+    _stand_ins: tuple[Mapping[str, Any], ...] = ()
+
+    # ---- what a subclass may override --------------------------------------------------------------------------
+
+    def forward_logps(self, model: nn.Module, batch: Mapping[str, Tensor], prefix: str = "") -> SequenceLogps:
+        """Return the log-probability of each completion under a model, policy or reference.
+
+        Args:
+            model: policy or reference.
+            batch: one completion a row.
+            prefix: ``mismatched_`` for each prompt with another row's completion.
+        """
+        head = output_head(self.accelerator.unwrap_model(model))
+        return batch_logps(model, head, batch, prefix=prefix).summed()
+
+    def objective_loss(
+        self, policy: SequenceLogps, reference: SequenceLogps | None, batch: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return the loss of each completion, shape (rows,). Override for a loss that needs more of the batch."""
+        return row_losses(self.objective, policy, reference, batch["desirable"])
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def prepare(self) -> Callable[..., PreparedPairs]:
+        """Single completions."""
+        return prepare_unpaired
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns of prepared single completions."""
+        return frozenset(UNPAIRED_FEATURES)
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> UnpairedCollator:
+        """Rows as they are, with mismatched ones beside them where the objective needs them."""
+        return UnpairedCollator(
+            int(str(tokenizer.pad_token_id)),
+            mismatched=self.objective.needs_mismatched,
+            max_length=self.length_limit,
+            stand_ins=self._stand_ins,
+        )
+
+    def check_objective(self, objective: Objective) -> None:
+        """Refuse an objective that is a function of pairs.
+
+        Raises:
+            ValueError: naming the trainer that can train it.
+        """
+        if not trains_unpaired(objective):
+            raise ValueError(
+                f"objective {name_of(objective)!r} compares the two sides of a pair and cannot be trained on single "
+                "completions: use PairTrainer, or an objective such as kto, bco_pair or apo_zero"
+            )
+
+    def usable_rows(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
+        """Return the rows whose loss the objective reads, and keep some to stand in for batches of one row.
+
+        Raises:
+            ValueError: if there are none to train on.
+        """
+        if name != "train_dataset":
+            return rows
+        read = np.isin(np.asarray(rows["desirable"][:]), [side == "chosen" for side in self.objective.reads])
+        if not read.any():
+            kind = "desirable" if "chosen" in self.objective.reads else "undesirable"
+            raise ValueError(f"{name}: objective {name_of(self.objective)!r} trains on {kind} rows, and there are none")
+        if not read.all():
+            say(f"{name}: {int((~read).sum()):,} of {len(read):,} rows are of a kind that the objective does not read")
+            rows = rows.select(np.flatnonzero(read))
+        self._stand_ins = tuple(rows[i] for i in range(min(len(rows), STAND_INS)))
+        return rows
+
+    def row_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
+        """Return the loss and the metrics of each completion."""
+        baseline = self._baseline(model, batch)
+        policy = self.forward_logps(model, batch)
+        reference = self.under_reference(model, lambda other: self.forward_logps(other, batch))
+        self.check_start(policy.logps, None if reference is None else reference.logps)
+        based = SequenceLogps(logps=policy.logps, lengths=policy.lengths, baseline=baseline)
+        losses = one_a_row(self.objective_loss(based, reference, batch), policy.logps, "objective_loss", "row")
+        metrics = self._metrics(policy, reference, batch["desirable"], baseline)
+        return RowLosses(losses=losses, metrics=metrics, partial=frozenset(metrics))
+
+    def summarise(self, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Return means over the held-out rows they apply to, and how well rewards tell desirable from undesirable."""
+        means = {
+            name: float(np.nanmean(values))
+            for name, values in rows.items()
+            if name not in ("loss", "weight") and not np.isnan(values).all()
+        }
+        loss = float(np.average(rows["loss"], weights=rows["weight"]))
+        rewards = [rows[f"rewards/{side}"] for side in SIDES]
+        told = separation(*(r[~np.isnan(r)] for r in rewards), settings=self.evaluation)
+        return {"loss": loss, **means, **told}
+
+    def _baseline(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the mean log-ratio on mismatched rows of all processes; None where nothing needs it."""
+        if not self.objective.needs_mismatched:
+            return None
+        with torch.no_grad():
+            policy = self.forward_logps(model, batch, "mismatched_")
+            reference = self.under_reference(model, lambda other: self.forward_logps(other, batch, "mismatched_"))
+        ratios = policy.logps - reference.logps
+        totals = torch.stack([ratios.sum(), torch.full_like(ratios.sum(), len(ratios))])
+        summed: Tensor = self.accelerator.gather(totals).view(-1, 2).sum(0)
+        return summed[0] / summed[1]
+
+    def _metrics(
+        self, policy: SequenceLogps, reference: SequenceLogps | None, desirable: Tensor, baseline: Tensor | None
+    ) -> dict[str, Tensor]:
+        rewards, _ = self.objective.rewards(_as_pairs(policy), None if reference is None else _as_pairs(reference))
+        values = {
+            "logps": policy.logps.detach(),
+            "mean_logps": policy.mean_logps.detach(),
+            "rewards": rewards.detach(),
+            "length": policy.lengths.double(),
+        }
+        metrics = {
+            f"{name}/{side}": found.masked_fill(~rows, torch.nan)
+            for name, found in values.items()
+            for side, rows in zip(SIDES, (desirable, ~desirable), strict=True)
+        }
+        return metrics if baseline is None else {**metrics, "kl": baseline.expand(len(desirable))}
+
+
+def _as_pairs(rows: SequenceLogps) -> PairLogps:
+    """Return completions as both sides of pairs, for what is defined on pairs."""
+    return PairLogps(chosen=rows.logps, rejected=rows.logps, chosen_lengths=rows.lengths, rejected_lengths=rows.lengths)

@@ -1,0 +1,123 @@
+"""A reference that follows the policy: its weights by hand, with adapters, and through a checkpoint."""
+
+import copy
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from align import PairTrainer
+from align.models.adapters import add_adapter
+from align.models.reference import move_towards, moving_copy, whole_weights
+from align.recipe.schema import ReferenceSyncSettings
+from tests.conftest import arguments, rows
+
+LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+IDS = torch.arange(3, 12)[None]
+
+
+def moved_adapters(model):
+    torch.manual_seed(0)
+    adapted = add_adapter(model, LORA)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.2)
+    return adapted
+
+
+def test_the_reference_is_the_stated_mixture(model):
+    policy, reference = copy.deepcopy(model), moving_copy(model)
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    before = {name: weight.clone() for name, weight in reference.module.named_parameters()}
+    move_towards(reference.module, policy, 0.25)
+    for name, weight in reference.module.named_parameters():
+        expected = 0.25 * policy.get_parameter(name) + 0.75 * before[name]
+        torch.testing.assert_close(weight, expected.detach())
+
+
+def test_a_hard_update_with_adapters_is_the_adapted_model(model):
+    policy = moved_adapters(model)
+    reference = moving_copy(add_adapter(copy.deepcopy(policy.unload()), LORA))
+    assert not any("lora" in name for name, _ in reference.module.named_parameters())
+    move_towards(reference.module, policy, 1.0)
+    with torch.no_grad():
+        torch.testing.assert_close(reference.module(IDS).logits, policy(IDS).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_whole_weights_have_the_plain_models_names(model):
+    names = {name for name, _ in model.named_parameters()}
+    assert {name for name, _ in whole_weights(moved_adapters(copy.deepcopy(model)))} == names
+
+
+def trainer(model_dir, folder, lora=None, **settings):
+    return PairTrainer(
+        str(model_dir),
+        arguments(folder, max_steps=6, save_strategy="steps", save_steps=3, learning_rate=1e-2, **settings),
+        train_dataset=rows(),
+        peft_config=lora,
+        reference_sync=ReferenceSyncSettings(alpha=0.5, every=2),
+    )
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_a_run_that_was_cut_off_goes_on_with_the_reference_it_had(model_dir, tmp_path, lora):
+    whole = trainer(model_dir, tmp_path / "whole", lora)
+    whole.train()
+    assert whole.start_margin == 0.0
+    resumed = trainer(model_dir, tmp_path / "resumed", lora)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    first = trainer(model_dir, tmp_path / "first", lora).reference.module.state_dict()
+    now = resumed.reference.module.state_dict()
+    assert any(not torch.equal(first[name], now[name]) for name in first)
+    for name, weight in whole.reference.module.state_dict().items():
+        assert torch.equal(weight, now[name])
+
+
+def test_a_checkpoint_without_the_reference_is_refused(model_dir, tmp_path):
+    fixed = PairTrainer(
+        str(model_dir),
+        arguments(tmp_path, max_steps=2, save_strategy="steps", save_steps=1),
+        train_dataset=rows(),
+    )
+    fixed.train()
+    with pytest.raises(ValueError, match="the run it is of had a fixed reference"):
+        trainer(model_dir, tmp_path / "moving").train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_adapters_that_are_no_sums_are_refused(model):
+    dora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", use_dora=True)
+    with pytest.raises(ValueError, match="cannot take over adapters with use_dora"):
+        moving_copy(add_adapter(model, dora))
+
+
+def test_a_reference_of_another_structure_is_refused(model, tokenizer):
+    from transformers import LlamaForCausalLM
+
+    from tests.conftest import tiny_config
+
+    other = LlamaForCausalLM(tiny_config(tokenizer, num_hidden_layers=3))
+    with pytest.raises(ValueError, match=r"its weight 'model.layers.2.* has no counterpart"):
+        move_towards(other, model, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "simpo"}, "reference_sync would not be used"),
+        ({"reference": "adapter_off"}, "no weights of its own to move"),
+    ],
+)
+def test_what_cannot_move(model, tokenizer, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        PairTrainer(
+            model,
+            arguments(tmp_path),
+            train_dataset=rows(),
+            processing_class=tokenizer,
+            reference_sync=ReferenceSyncSettings(),
+            **settings,
+        )

@@ -1,0 +1,196 @@
+"""Every registered objective trains on the data it declares, and nothing is computed in vain."""
+
+import copy
+
+import datasets
+import pytest
+import torch
+
+from align import Mixture, PairTrainer, Part, UnpairedTrainer
+from align.objectives.mixture import trains_unpaired
+from align.objectives.registry import OBJECTIVES
+from align.trainers.preference import length_limit
+from tests.conftest import arguments, losses, pair_rows, rows
+
+PAIRED = [name for name in OBJECTIVES if not OBJECTIVES.build(name).needs_mismatched]
+
+
+def scored(count=12):
+    made = [{**row, "chosen_score": 0.5 + i / 30, "rejected_score": 0.1} for i, row in enumerate(pair_rows(count))]
+    return datasets.Dataset.from_list(made)
+
+
+class Forwards:
+    """Counts the rows that a model is run on."""
+
+    def __init__(self, model):
+        self.rows = 0
+        model.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def _count(self, module, args, kwargs):
+        self.rows += len(kwargs["input_ids"])
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_every_objective_of_pairs_trains(name, model, tokenizer, tmp_path):
+    trainer = PairTrainer(
+        copy.deepcopy(model),
+        arguments(tmp_path, max_steps=2),
+        objective=name,
+        train_dataset=scored(),
+        eval_dataset=scored(4),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    assert len(losses(trainer)) == 2
+    held_out = trainer.evaluate()
+    assert held_out["eval_pairs"] == 4
+    assert all(torch.isfinite(torch.tensor(value)) for value in held_out.values())
+
+
+@pytest.mark.parametrize(
+    ("objective", "policy_rows", "reference_rows"),
+    [
+        ("dpo", 8, 8),
+        ("simpo", 8, None),
+        ("sft", 4, None),
+        ("npo", 4, 4),
+        ("gradient_ascent", 4, None),
+        ("mix", 8, 8),
+        ("negatives", 8, 8),
+    ],
+)
+def test_only_what_is_read_is_run(model, tokenizer, tmp_path, objective, policy_rows, reference_rows):
+    """A step of four pairs: both sides or one, a reference or none; a mixture runs what its parts read, once."""
+
+    def mixture(*names):
+        return Mixture(parts=tuple(Part(objective=OBJECTIVES.build(name)) for name in names))
+
+    named = {"mix": mixture("dpo", "sft"), "negatives": mixture("npo", "sft")}
+    trainer = PairTrainer(
+        model,
+        arguments(tmp_path, max_steps=1),
+        objective=named.get(objective, objective),
+        train_dataset=rows(),
+        processing_class=tokenizer,
+    )
+    policy = Forwards(trainer.model)
+    reference = Forwards(trainer.reference.module) if trainer.reference is not None else None
+    trainer.train()
+    assert policy.rows == policy_rows
+    assert (reference.rows if reference else None) == reference_rows
+
+
+@pytest.mark.parametrize("objective", ["sft", "npo"])
+def test_metrics_of_a_side_that_is_not_computed_are_left_out(model, tokenizer, tmp_path, objective):
+    trainer = PairTrainer(
+        model,
+        arguments(tmp_path, max_steps=1),
+        objective=objective,
+        train_dataset=rows(),
+        eval_dataset=rows(4),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    there, gone = ("chosen", "rejected") if objective == "sft" else ("rejected", "chosen")
+    assert f"logps/{there}" in logged
+    assert not {f"logps/{gone}", "rewards/margins", "rewards/accuracies"} & logged.keys()
+    held_out = trainer.evaluate()
+    assert {"eval_logps/chosen", "eval_logps/rejected", "eval_accuracy"} <= held_out.keys()
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_steps_are_finite_under_bf16_autocast_where_the_model_is_certain(name, model, tokenizer, tmp_path):
+    """Logits a thousand times larger: completions of log-probability 0 and of thousands of nats below."""
+    with torch.no_grad():
+        model.model.norm.weight.mul_(1000.0)
+    trainer = PairTrainer(
+        model,
+        arguments(tmp_path, bf16=True),
+        objective=name,
+        train_dataset=scored(),
+        processing_class=tokenizer,
+    )
+    trainer.model.train()
+    batch = next(iter(trainer.get_train_dataloader()))
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in trainer.model.parameters() if p.grad is not None)
+
+
+def test_scores_that_cannot_be_used_are_said_before_training(model, tokenizer, tmp_path):
+    made = [{**row, "chosen_score": 0.5, "rejected_score": 0.5 * (i == 3)} for i, row in enumerate(pair_rows(6))]
+    message = r"train_dataset row 4: chosen_score must be above .* \(scores 0.5 and 0.5; 1 such rows\)"
+    with pytest.raises(ValueError, match=message):
+        PairTrainer(
+            model,
+            arguments(tmp_path),
+            objective="odpo",
+            train_dataset=datasets.Dataset.from_list(made),
+            processing_class=tokenizer,
+        )
+
+
+def test_scores_that_are_missing_are_said_before_training(model, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match=r"train_dataset row 1: the objective needs a score of both completions"):
+        PairTrainer(model, arguments(tmp_path), objective="odpo", train_dataset=rows(), processing_class=tokenizer)
+
+
+@pytest.mark.parametrize("name", [n for n in OBJECTIVES if trains_unpaired(OBJECTIVES.build(n))])
+def test_every_sided_objective_trains_on_single_completions(name, model, tokenizer, tmp_path):
+    trainer = UnpairedTrainer(
+        copy.deepcopy(model),
+        arguments(tmp_path, max_steps=2),
+        objective=name,
+        train_dataset=rows(),
+        eval_dataset=rows(4),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    assert len(losses(trainer)) == 2
+    held_out = trainer.evaluate()
+    assert (held_out["eval_desirable"], held_out["eval_undesirable"]) == (4, 4)
+    assert 0 <= held_out["eval_auc"] <= 1
+
+
+def test_label_smoothing_of_a_step_is_the_expected_loss(model, tokenizer, tmp_path):
+    from align import Smoothed
+
+    def first_loss(objective):
+        trainer = PairTrainer(
+            copy.deepcopy(model),
+            arguments(tmp_path, max_steps=1),
+            objective=objective,
+            train_dataset=rows(),
+            processing_class=tokenizer,
+        )
+        batch = next(iter(trainer.get_train_dataloader()))
+        return trainer.row_losses(trainer.model.train(), batch).losses.detach()
+
+    simpo = OBJECTIVES.build("simpo")
+    smoothed = first_loss(Smoothed(objective=simpo, label_smoothing=0.3))
+    plain = first_loss(simpo)
+    assert not torch.allclose(smoothed, plain)
+
+
+class Anchored(PairTrainer):
+    def extra_loss(self, model, batch, policy):
+        return -0.1 * policy.mean_chosen
+
+
+def test_a_subclass_sees_both_sides(model, tokenizer, tmp_path):
+    trainer = Anchored(
+        model, arguments(tmp_path, max_steps=1), objective="npo", train_dataset=rows(), processing_class=tokenizer
+    )
+    trainer.train()
+    logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    assert {"logps/chosen", "logps/rejected"} <= logged.keys()
+    assert torch.isfinite(torch.tensor(logged["loss"]))
+
+
+def test_the_length_limit_is_the_least_of_both(model):
+    assert length_limit(model, 100) == 100
+    assert length_limit(model, 1000) == 256
+    assert length_limit(model, None) == 256
