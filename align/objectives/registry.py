@@ -16,7 +16,7 @@ HOMES = tuple(
     f"align.objectives.{module}"
     for module in (
         *("dpo", "log_ratio", "noisy", "dpo_variants", "token_weighted"),
-        *("two_sided", "transport", "kto", "reference_free", "odds", "likelihood", "negatives", "blends"),
+        *("two_sided", "transport", "kto", "reference_free", "odds", "simper", "likelihood", "negatives", "blends"),
     )
 )
 """Modules that register objectives; a new objective adds its line here."""
