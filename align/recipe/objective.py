@@ -113,7 +113,7 @@ def _refuse_near_smoothing(settings: dict[str, Node], target: Any, key: str) -> 
         RecipeError: naming it.
     """
     for name, child in settings.items():
-        near = get_close_matches(name, ["label_smoothing"], cutoff=0.8)
+        near = get_close_matches(name, ["label_smoothing"], cutoff=0.9)
         if near and name != near[0] and not _has_setting(target, name):
             raise RecipeError(
                 f"no setting {name!r}; did you mean {near[0]!r}?", key=join(key, name), origin=child.origin

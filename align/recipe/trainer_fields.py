@@ -21,7 +21,7 @@ OWNED: dict[str, str] = {
     "output_dir": "set output.dir",
     "remove_unused_columns": "the columns of a pair are all used",
     "label_names": "a pair has no labels",
-    "label_smoothing_factor": "label smoothing is a setting of the objectives that have it",
+    "label_smoothing_factor": "set objective.label_smoothing, which goes with any objective",
     "neftune_noise_alpha": "noise in the policy alone would make it differ from the reference before training",
     "do_train": "align train trains",
     "do_eval": "set data.eval or data.eval_fraction, and trainer.eval_strategy",

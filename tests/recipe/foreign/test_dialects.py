@@ -94,7 +94,7 @@ def test_what_a_foreign_key_is_called_here(foreign):
         (
             "objective: {name: dpo, label_smoothing_factor: 0.1}",
             "; transformers' 'label_smoothing_factor' is not set in a "
-            "recipe: label smoothing is a setting of the objectives that have it",
+            "recipe: set objective.label_smoothing, which goes with any objective",
         ),
         ("objective: {name: dpo, learning_rate: 0.1}", "; here: trainer.learning_rate"),
         ("trainer: {max_length: 8}", "; TRL's 'max_length' is here: data.max_length"),
