@@ -38,17 +38,35 @@ def entries(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_train_as_one_with_twice_the_batch(recipe, tmp_path):
+UNPAIRED = [
+    "data.unpaired=true",
+    "objective=[{name: bco_pair, label_smoothing: 0.1}, {name: sft, weight: 0.2}]",
+    "model.reference_sync={alpha: 0.5, every: 2}",
+]
+
+
+@pytest.mark.parametrize("changes", [[], UNPAIRED], ids=["pairs", "unpaired"])
+def test_two_processes_train_as_one_with_twice_the_batch(recipe, tmp_path, changes):
     """Same losses, gradients, log-probs and held-out figures; batches of evaluation that do not come out even."""
     one, two = tmp_path / "one", tmp_path / "two"
-    launch([str(recipe), f"output.dir={one}", "trainer.per_device_train_batch_size=4"])
-    printed = launch([str(recipe), f"output.dir={two}", "trainer.per_device_train_batch_size=2"], "ddp")
+    launch([str(recipe), f"output.dir={one}", "trainer.per_device_train_batch_size=4", *changes])
+    printed = launch([str(recipe), f"output.dir={two}", "trainer.per_device_train_batch_size=2", *changes], "ddp")
     assert printed.count("run folder:") == 1
     for mine, other in zip(entries(one), entries(two), strict=True):
         for key in mine.keys() & other.keys():
             if not any(word in key for word in ("second", "runtime", "flos", "padding")):
                 assert mine[key] == pytest.approx(other[key], rel=2e-4, abs=1e-6), key
     assert json.loads((two / "summary.json").read_text())["steps"] == 4
+
+
+def test_kto_runs_on_two_processes(recipe, tmp_path):
+    """Its loss is one half before the first update, and its reference point is logged."""
+    launch([str(recipe), f"output.dir={tmp_path / 'run'}", "objective=kto"], "ddp")
+    logged = [entry for entry in entries(tmp_path / "run") if "loss" in entry]
+    assert len(logged) == 4
+    assert logged[0]["loss"] == pytest.approx(0.5, abs=1e-5)
+    assert logged[0]["kl"] == pytest.approx(0.0, abs=1e-4)
+    assert logged[-1]["loss"] < logged[0]["loss"]
 
 
 def test_one_process_on_the_cpu(recipe, tmp_path):

@@ -25,8 +25,8 @@ def log1mexp(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     Above ``-NEAREST_TO_CERTAIN`` it is the tangent at that bound.
 
     Examples:
-        >>> log1mexp(torch.tensor([-0.6931472, -100.0]))
-        tensor([-6.9315e-01, -3.7835e-44])
+        >>> log1mexp(torch.tensor([-0.6931472, -2.0]))
+        tensor([-0.6931, -0.1454])
     """
     inside = x.clamp(max=-NEAREST_TO_CERTAIN)
     near = inside > -_LOG_2
