@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from align.data.order import FILLER, MISMATCHED, nearest_other
+
 Row = Mapping[str, Any]
 """A row of a prepared data set."""
 Sequences = Sequence[tuple[Sequence[int], Sequence[int]]]
@@ -22,6 +24,7 @@ class PairBatch(TypedDict):
         attention_mask: 1 on tokens and 0 on padding, by length: the pad token may be the EOS of a row.
         completion_mask: True on the tokens of the completion, the one that closes it among them.
         weight: how much each pair counts in the loss.
+        real: False for pairs that only fill the batch up.
         chosen_score: how good each chosen completion is, in its scorer's unit; NaN where nobody said.
         rejected_score: the same of each rejected one.
     """
@@ -30,6 +33,7 @@ class PairBatch(TypedDict):
     attention_mask: Int[Tensor, "sequences tokens"]
     completion_mask: Bool[Tensor, "sequences tokens"]
     weight: Float[Tensor, " pairs"]
+    real: Bool[Tensor, " pairs"]
     chosen_score: Float[Tensor, " pairs"]
     rejected_score: Float[Tensor, " pairs"]
 
@@ -42,6 +46,7 @@ class UnpairedBatch(TypedDict):
         attention_mask: 1 on tokens.
         completion_mask: True on the tokens of the completion.
         weight: how much each row counts in the loss.
+        real: False for rows that only fill the batch up.
         desirable: True where the completion is desirable.
         mismatched_input_ids: each prompt with another row's completion.
         mismatched_attention_mask: 1 on their tokens.
@@ -52,6 +57,7 @@ class UnpairedBatch(TypedDict):
     attention_mask: Int[Tensor, "rows tokens"]
     completion_mask: Bool[Tensor, "rows tokens"]
     weight: Float[Tensor, " rows"]
+    real: Bool[Tensor, " rows"]
     desirable: Bool[Tensor, " rows"]
     mismatched_input_ids: NotRequired[Int[Tensor, "rows mismatched_tokens"]]
     mismatched_attention_mask: NotRequired[Int[Tensor, "rows mismatched_tokens"]]
@@ -84,6 +90,7 @@ class PairCollator:
             attention_mask=real,
             completion_mask=completion,
             weight=_numbers(pairs, "weight", 1.0),
+            real=_real(pairs),
             chosen_score=_numbers(pairs, "chosen_score", math.nan),
             rejected_score=_numbers(pairs, "rejected_score", math.nan),
         )
@@ -92,18 +99,20 @@ class PairCollator:
 class UnpairedCollator:
     """Pads single completions to the longest of their batch, and pairs prompts with other rows' completions.
 
-    A mismatched row is the row's prompt with the completion of the row before it, the first with that of the last, as
-    in KTO's estimate of the KL divergence (https://arxiv.org/abs/2402.01306). Where a row would so get a completion of
-    its own prompt, as the two sides of a pair that was taken apart would, the completions move on by as many rows more
-    as it takes; TRL leaves such rows matched. No move helps a batch that is mostly one prompt: then it is one row.
+    A mismatched row is the row's prompt with the completion that was drawn for it (:class:`~align.data.order.Order`):
+    that of the row before it in its optimiser step, as in KTO's estimate of the KL divergence
+    (https://arxiv.org/abs/2402.01306). Rows that were not drawn are matched within their batch in the same way. Where
+    a row would so get a completion of its own prompt, as the two sides of a pair that was taken apart would, the
+    completions move on by as many rows more as it takes; TRL leaves such rows matched. No move helps a batch that is
+    mostly one prompt: then it is one row.
 
     Args:
         pad_token_id: what padding is filled with; any id, nothing is told from it.
         mismatched: whether batches hold mismatched rows.
         max_length: longest mismatched prompt + completion, in tokens; the end of the completion is cut.
-        stand_ins: rows for a batch of one row, which has no other completion: that of the first with another prompt
-            (else the first with another completion) is used. For the last batch of an evaluation, or of an epoch;
-            without them such a batch is an error.
+        stand_ins: rows for a step of one row, which has no other completion: that of the first with another prompt
+            (else the first with another completion) is used. For the last step of an epoch or an evaluation; without
+            them such a step is an error.
     """
 
     def __init__(
@@ -129,6 +138,7 @@ class UnpairedCollator:
             attention_mask=real,
             completion_mask=completion,
             weight=_numbers(rows, "weight", 1.0),
+            real=_real(rows),
             desirable=torch.tensor([bool(row["desirable"]) for row in rows]),
         )
         if self.mismatched:
@@ -139,36 +149,34 @@ class UnpairedCollator:
         return batch
 
     def _mismatched(self, rows: Sequence[Row]) -> Sequences:
-        others = rolled(rows) if len(rows) > 1 else [self._stand_in(rows[0])]
         return [
-            (row["prompt_ids"], self._cut(other["completion_ids"], len(row["prompt_ids"])))
-            for row, other in zip(rows, others, strict=True)
+            (row["prompt_ids"], self._cut(other, len(row["prompt_ids"])))
+            for row, other in zip(rows, self._others(rows), strict=True)
         ]
+
+    def _others(self, rows: Sequence[Row]) -> Sequence[Sequence[int]]:
+        """Return a completion of another row for each."""
+        if any(MISMATCHED in row for row in rows):
+            given = [row[MISMATCHED] for row in rows]
+            return [self._stand_in(r) if ids is None else ids for r, ids in zip(rows, given, strict=True)]
+        if len(rows) == 1:
+            return [self._stand_in(rows[0])]
+        move = nearest_other([row["prompt_ids"] for row in rows])
+        return [rows[i - move]["completion_ids"] for i in range(len(rows))]
 
     def _cut(self, completion: Sequence[int], prompt: int) -> Sequence[int]:
         return completion if self.max_length is None else completion[: max(1, self.max_length - prompt)]
 
-    def _stand_in(self, row: Row) -> Row:
+    def _stand_in(self, row: Row) -> Sequence[int]:
         for column in ("prompt_ids", "completion_ids"):
             for other in self.stand_ins:
                 if other[column] != row[column]:
-                    return other
+                    return other["completion_ids"]  # type: ignore[no-any-return]
         raise ValueError(
-            "a batch of one row has no other completion to pair its prompt with; set "
+            "a step of one row has no other completion to pair its prompt with; set "
             "trainer.per_device_train_batch_size (and trainer.per_device_eval_batch_size) to 2 or more, and where only "
-            "the last batch is left with one row, trainer.dataloader_drop_last to true"
+            "the last step is left with one row, trainer.dataloader_drop_last to true"
         )
-
-
-def rolled(rows: Sequence[Row]) -> list[Row]:
-    """Return for each row another one: that before it, or the nearest further before that gives no row its own prompt.
-
-    Where every move gives some row its own prompt, it is the row before.
-    """
-    prompts = [row["prompt_ids"] for row in rows]
-    moves = range(1, len(rows))
-    move = next((by for by in moves if not any(p == prompts[i - by] for i, p in enumerate(prompts))), 1)
-    return [rows[i - move] for i in range(len(rows))]
 
 
 def padded(sequences: Sequences, pad_token_id: int, multiple: int = 1) -> tuple[Tensor, Tensor, Tensor]:
@@ -192,3 +200,7 @@ def padded(sequences: Sequences, pad_token_id: int, multiple: int = 1) -> tuple[
 def _numbers(rows: Sequence[Row], column: str, absent: float) -> Tensor:
     given = [row.get(column) for row in rows]
     return torch.tensor([absent if number is None else number for number in given], dtype=torch.float32)
+
+
+def _real(rows: Sequence[Row]) -> Tensor:
+    return torch.tensor([not row.get(FILLER, False) for row in rows])

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from align.models.adapters import has_adapter
+from align.models.sharding import duplicate, prepared_reference
 from align.recipe.paths import REFERENCES
 
 
@@ -29,8 +31,8 @@ class Reference(ABC):
         """Return a context manager that gives the reference, given the policy as it is called in training."""
 
     @abstractmethod
-    def place(self, device: torch.device) -> None:
-        """Bring weights of its own, where it has some, to a device."""
+    def place(self, accelerator: Accelerator) -> None:
+        """Bring weights of its own, where it has some, to where the engine wants them."""
 
 
 class FrozenReference(Reference):
@@ -41,9 +43,9 @@ class FrozenReference(Reference):
         self.equals_policy_at_start = equals_policy_at_start
         self.description = description
 
-    def place(self, device: torch.device) -> None:
-        """Bring the frozen model to a device."""
-        self.module.to(device)
+    def place(self, accelerator: Accelerator) -> None:
+        """Bring the frozen model to the device, or shard it as the policy is."""
+        self.module = prepared_reference(self.module, accelerator)
 
     @contextmanager
     def model(self, policy: nn.Module) -> Iterator[nn.Module]:
@@ -60,7 +62,7 @@ class AdapterOffReference(Reference):
     def __init__(self, adapted: Any) -> None:
         self.adapted = adapted
 
-    def place(self, device: torch.device) -> None:
+    def place(self, accelerator: Accelerator) -> None:
         """Do nothing: the weights are the policy's."""
 
     @contextmanager
@@ -154,7 +156,7 @@ def resolve_reference(
         return AdapterOffReference(policy)
     if kind == "base":
         return FrozenReference(
-            copy.deepcopy(policy), equals_policy_at_start=True, description="base: a frozen copy of the policy"
+            duplicate(policy), equals_policy_at_start=True, description="base: a frozen copy of the policy"
         )
     if loaded is None:
         raise ValueError(f"reference {kind!r} was not loaded; known kinds: {', '.join(REFERENCES)}, or a model's path")

@@ -1,4 +1,4 @@
-"""What every trainer here shares, on ``transformers.Trainer``: weighting of rows, metrics, evaluation, resuming.
+"""What every trainer here shares, on ``transformers.Trainer``: order and weighting of rows, metrics, evaluation.
 
 A subclass says what a batch's rows lose (:meth:`AlignmentTrainer.row_losses`) and what a whole evaluation set amounts
 to (:meth:`AlignmentTrainer.summarise`). How losses are averaged is decided here once: over all rows, by weight,
@@ -7,17 +7,24 @@ of the whole batch that an optimiser step sees, however it was cut into processe
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_pt_utils import BatchRebalanceSampler, LengthGroupedSampler
 
+from align.data.order import DrawnRows, Order
+from align.objectives.together import Processes
 from align.trainers.callbacks import MetricsFile, OneLineProgress
+from align.trainers.engine import check_continues, engine_of, write_engine
 from align.trainers.meter import Meter
 
 
@@ -56,6 +63,7 @@ class AlignmentTrainer(Trainer, ABC):
         self._row_metric_names: list[str] = []
         super().__init__(model=model, args=args, compute_metrics=self._whole_set_metrics, **options)
         _refuse_strangers(self.accelerator.num_processes)
+        self.engine = engine_of(self.accelerator)
         self.loss_is_scaled_for_ga = True
         OneLineProgress.replace_default(self)
         self.add_callback(MetricsFile())
@@ -63,6 +71,10 @@ class AlignmentTrainer(Trainer, ABC):
     @abstractmethod
     def row_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
         """Return the loss and the metrics of each row of a batch."""
+
+    def prompts_to_match(self, rows: Any) -> Sequence[Hashable] | None:
+        """Return something equal for rows of equal prompts, where rows are matched with other rows; else None."""
+        return None
 
     @abstractmethod
     def summarise(self, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -87,7 +99,7 @@ class AlignmentTrainer(Trainer, ABC):
         else:
             loss = (rows.losses * weight).sum() / num_items_in_batch * self.accelerator.num_processes
         mask = inputs["attention_mask"] if rows.attention_mask is None else rows.attention_mask
-        self.meter.add(rows.metrics, mask, rows.partial)
+        self.meter.add(rows.metrics, mask, rows.partial, inputs.get("real"))
         return (loss, None) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
@@ -97,6 +109,11 @@ class AlignmentTrainer(Trainer, ABC):
         total = torch.stack([batch["weight"].sum() for batch in batch_samples]).sum().to(device)
         gathered: Tensor = self.accelerator.gather(total)
         return gathered.sum()
+
+    def processes(self, batch: Mapping[str, Tensor]) -> Processes:
+        """Return how a batch's rows are brought together with those of other processes."""
+        real = batch["real"] if "real" in batch else torch.ones_like(batch["weight"], dtype=torch.bool)
+        return Processes(gather=gather_with_gradient, rank=self.accelerator.process_index, real=real)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what was asked for, with the means since the last logging of a training loss."""
@@ -112,10 +129,57 @@ class AlignmentTrainer(Trainer, ABC):
         finally:
             self.args.dataloader_drop_last = dropping
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train; what was set up before does not count in the throughput."""
+    def _get_dataloader(
+        self,
+        dataset: Any,
+        description: str,
+        batch_size: int,
+        sampler_fn: Callable[[Any], Any] | None = None,
+        is_training: bool = False,
+        dataloader_key: str | None = None,
+    ) -> DataLoader[Any]:
+        """Return batches of rows in an order that does not depend on how a step is cut into processes and batches."""
+        sampler = None if sampler_fn is None else sampler_fn(dataset)
+        sampler = SequentialSampler(dataset) if sampler is None else sampler
+        if isinstance(sampler, BatchRebalanceSampler):  # knows of processes itself, and makes equally many batches
+            if self.prompts_to_match(dataset) is not None:
+                raise ValueError(
+                    "train_sampling_strategy='batch_rebalance' draws batches, and the objective matches rows over "
+                    "whole optimiser steps; use 'random', 'sequential' or 'group_by_length'"
+                )
+            return super()._get_dataloader(
+                dataset, description, batch_size, lambda _: sampler, is_training, dataloader_key
+            )
+        order = self._order(sampler, dataset, batch_size, is_training)
+        return super()._get_dataloader(
+            DrawnRows(dataset), description, batch_size, lambda _: order, is_training, dataloader_key
+        )
+
+    def _order(self, sampler: Any, rows: Any, batch_size: int, is_training: bool) -> Order:
+        together = batch_size if self.accelerator.split_batches else batch_size * self.accelerator.num_processes
+        step = together * (self.args.gradient_accumulation_steps if is_training else 1)
+        if isinstance(sampler, LengthGroupedSampler):
+            sampler.batch_size = step
+        fills = self.accelerator.num_processes > 1 and not self.args.dataloader_drop_last
+        return Order(
+            sampler,
+            step=step,
+            fill_to=together if fills else 1,
+            prompts=self.prompts_to_match(rows),
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+        )
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train; what was set up before does not count in the throughput.
+
+        Raises:
+            ValueError: if the checkpoint was written under an engine whose optimiser state this one cannot read.
+        """
+        if resume_from_checkpoint:
+            last = get_last_checkpoint(str(self.args.output_dir)) if resume_from_checkpoint is True else None
+            check_continues(self.engine, Path(last or str(resume_from_checkpoint)))
         self.meter = Meter()
-        return super().train(*args, **kwargs)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate over the whole set; intervals and baselines are in :meth:`summarise`."""
@@ -144,9 +208,47 @@ class AlignmentTrainer(Trainer, ABC):
         rows = dict(zip(self._row_metric_names, matrix.T, strict=True))
         return self.summarise({**rows, "weight": np.asarray(prediction.label_ids)})
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the whole model, or its adapters, under every engine; of checkpoints, FSDP2 leaves weights in shards."""
+        if self.engine.name != "fsdp2" or _internal_call:
+            super().save_model(output_dir, _internal_call)
+            return
+        state = self.accelerator.get_state_dict(self.model)
+        self._save(output_dir, state_dict=state)
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        # First: a checkpoint counts as whole once transformers has written its state, which it does last.
+        if self.is_world_process_zero():
+            folder = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
+            write_engine(self.engine, folder)
+            if self.engine.name == "fsdp2":  # so that the folder is a model's once its shards are merged
+                self.accelerator.unwrap_model(self.model).config.save_pretrained(folder)
+                if self.processing_class is not None:
+                    self.processing_class.save_pretrained(folder)
         with self.meter.paused():
             super()._save_checkpoint(*args, **kwargs)
+
+
+class _Gathered(torch.autograd.Function):
+    """Rows of all processes; backward, what every process asks of a row is summed up where the row is."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        everyones = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(everyones, rows.contiguous())
+        return torch.cat(everyones)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        summed = gradient.contiguous()
+        torch.distributed.all_reduce(summed)
+        return summed.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]
+
+
+def gather_with_gradient(rows: Tensor) -> Tensor:
+    """Return the rows of all processes, one after the other; every process must have equally many."""
+    return _Gathered.apply(rows)  # type: ignore[no-any-return]
 
 
 def _refuse_what_is_not_read(args: TrainingArguments) -> None:
@@ -163,6 +265,12 @@ def _refuse_what_is_not_read(args: TrainingArguments) -> None:
     ):
         if getattr(args, name) != needed:
             raise ValueError(f"{name}={getattr(args, name)} has no place in preference training; leave it out")
+    for name, refused in (("dispatch_batches", True), ("even_batches", False)):
+        if getattr(args.accelerator_config, name, None) is refused:
+            raise ValueError(
+                f"accelerator_config: {name}={refused} has no place here: every process draws its own batches, and the "
+                "last ones are filled up with rows that do not count; leave it out"
+            )
 
 
 def _refuse_strangers(num_processes: int) -> None:

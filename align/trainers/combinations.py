@@ -18,6 +18,7 @@ from align.recipe.paths import REFERENCES
 from align.recipe.schema import Recipe
 from align.recipe.trainer_fields import DEFAULTS
 from align.sampling.prompts import load_prompts
+from align.trainers.engine import fsdp_would_be_idle, idle_fsdp
 
 LENGTH_COLUMN = "length"
 """The column of prepared pairs that says how long a pair is."""
@@ -86,6 +87,7 @@ def mistakes(recipe: Recipe) -> list[str]:
         *_best_model(recipe),
         *_loading(trainer),
         *_mismatched(recipe),
+        *_engine(recipe),
     )
     return list(found)
 
@@ -207,12 +209,21 @@ def _loading(trainer: Any) -> Iterator[str]:
 
 
 def _mismatched(recipe: Recipe) -> Iterator[str]:
-    key = "per_device_train_batch_size"
-    if recipe.objective.needs_mismatched and recipe.trainer.get(key, DEFAULTS[key]) == 1:
+    key, accumulated = "per_device_train_batch_size", "gradient_accumulation_steps"
+    step = int(os.environ.get("WORLD_SIZE", "1"))
+    for name in (key, accumulated):
+        step *= int(recipe.trainer.get(name, DEFAULTS.get(name, 1)))
+    if recipe.objective.needs_mismatched and step == 1:
         yield (
-            f"trainer.{key}=1 cannot work with objective {name_of(recipe.objective)!r}, which pairs each prompt of a "
-            f"batch with another row's completion: set trainer.{key}=2 or more"
+            f"trainer.{key}=1 cannot work with objective {name_of(recipe.objective)!r}, which pairs each prompt of an "
+            f"optimiser step with another row's completion: set trainer.{key} or trainer.{accumulated} to 2 or more"
         )
+
+
+def _engine(recipe: Recipe) -> Iterator[str]:
+    device = device_of(recipe)
+    if fsdp_would_be_idle(device):
+        yield idle_fsdp(device)
 
 
 def _stopping(trainer: Any) -> Iterator[str]:

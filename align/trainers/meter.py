@@ -16,28 +16,37 @@ class Meter:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, Tensor | int] = {}
+        self._counts: dict[str, Tensor] = {}
         self._positions: list[Tensor] = []
         self._capacity = 0
         self._since = time.perf_counter()
 
     def add(
-        self, metrics: Mapping[str, Tensor], attention_mask: Tensor, partial: Collection[str] = frozenset()
+        self,
+        metrics: Mapping[str, Tensor],
+        attention_mask: Tensor,
+        partial: Collection[str] = frozenset(),
+        real: Tensor | None = None,
     ) -> None:
         """Count a batch.
 
         Args:
             metrics: of shape (rows,).
-            attention_mask: which positions of the batch hold real tokens.
+            attention_mask: which positions of the batch hold real tokens; one or several sequences a row, those of
+                all rows one after the other.
             partial: metrics that do not apply to every row; where one is NaN, it does not apply to the row. NaN in
                 any other metric is a fault, and makes its mean NaN.
+            real: of shape (rows,), False for rows that do not count; None where all do.
         """
+        if real is not None:
+            attention_mask = attention_mask * real.repeat(len(attention_mask) // len(real))[:, None]
         for name, given in metrics.items():
             values = given.detach().double()
-            total = values.nansum() if name in partial else values.sum()
-            count = values.isnan().logical_not().sum() if name in partial else len(values)
+            counted = torch.ones_like(values, dtype=torch.bool) if real is None else real
+            counted = counted & ~values.isnan() if name in partial else counted
+            total, count = values.where(counted, 0.0).sum(), counted.sum()
             self._sums[name] = self._sums[name] + total if name in self._sums else total
-            self._counts[name] = self._counts.get(name, 0) + count
+            self._counts[name] = self._counts[name] + count if name in self._counts else count
         self._positions.append(attention_mask.sum())
         self._capacity += attention_mask.numel()
 

@@ -20,6 +20,7 @@ from align.models.pair_logps import pair_logps, row_range
 from align.objectives.base import SIDES, Objective
 from align.objectives.logps import PairLogps, PairTokenLogps
 from align.objectives.mixture import name_of
+from align.objectives.together import together
 from align.trainers.base import RowLosses
 from align.trainers.preference import PreferenceTrainer, one_a_row
 
@@ -57,7 +58,10 @@ class PairTrainer(PreferenceTrainer):
         self, policy: PairTokenLogps, reference: PairTokenLogps | None, batch: Mapping[str, Tensor]
     ) -> Tensor:
         """Return the loss of each pair, shape (pairs,). Override for a loss that needs more of the batch."""
-        return self.objective.of_tokens(policy, reference)
+        objective = self.objective
+        if objective.couples_pairs and self.accelerator.num_processes > 1:
+            objective = together(objective, self.processes(batch))
+        return objective.of_tokens(policy, reference)
 
     def extra_loss(self, model: nn.Module, batch: Mapping[str, Tensor], policy: PairLogps) -> Tensor | None:
         """Return a loss of each pair to add, shape (pairs,), or None. Override to train something beside it."""

@@ -106,7 +106,12 @@ class PreferenceTrainer(AlignmentTrainer):
             optimizers=optimizers,
         )
         if self.reference is not None:
-            self.reference.place(self.accelerator.device)
+            self.reference.place(self.accelerator)
+        if reference_sync is not None and self.engine.shards_weights:
+            raise ValueError(
+                f"model.reference_sync cannot work under {self.engine}, where no process holds all weights: use ddp, "
+                "zero1 or zero2, or leave it out"
+            )
         if reference_sync is not None:
             assert isinstance(self.reference, FrozenReference)
             self.add_callback(MovingReference(self.reference, policy, reference_sync))

@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import datasets
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from align.data.bad_rows import copy_skipped
 from align.data.prepare import PreparedPairs, prepare_pairs, prepare_unpaired, split_by_prompt
@@ -22,6 +23,7 @@ from align.evaluation.generation import BeforeAfter, before_and_after
 from align.models.adapters import has_adapter, lora_config
 from align.models.load import Source, describe_weights, load_model, load_tokenizer
 from align.models.precision import Precision, choose_precision
+from align.models.sharding import loading_whole
 from align.objectives.mixture import name_of
 from align.recipe.paths import REFERENCES
 from align.recipe.resolve import digest
@@ -160,7 +162,8 @@ class _Run:
         file = self.folder.path / "pairs" / f"{name}.jsonl"
         if file.is_file():
             return replace(source, synth=None, path=str(file))
-        generator = sampling_copy(model, self.precision.sampling, self.arguments.device)
+        sampled = self._whole(self.source) if is_deepspeed_zero3_enabled() else model
+        generator = sampling_copy(sampled, self.precision.sampling, self.arguments.device)
         pairs, report = synthesise(generator, tokenizer, source.synth)
         say(f"made {report}")
         write_pairs(file, pairs)
@@ -194,17 +197,23 @@ class _Run:
         settings = self.recipe.evaluation.generation
         if settings is None or not trainer.is_world_process_zero():
             return None
-        trained = trainer.accelerator.unwrap_model(trainer.model)
+        if trainer.engine.shards_weights:  # it was saved whole
+            trained = self._whole(replace(self.source, path=str(self.folder.path / MODEL_FOLDER), revision=None))
+        else:
+            trained = trainer.accelerator.unwrap_model(trainer.model)
         kind, device = self.precision.sampling, self.arguments.device
         aligned = sampling_copy(trained, kind, device)
         base = self._base(trained, kind, device)
         return before_and_after(base, aligned, tokenizer, settings, self.recipe.evaluation)
 
+    def _whole(self, source: Source) -> Any:
+        with loading_whole(), stage(f"loading {source.path}, to sample from"):
+            return load_model(source)
+
     def _base(self, trained: Any, kind: torch.dtype, device: torch.device) -> Any:
         if has_adapter(trained):
             return sampling_copy(copy.deepcopy(trained).unload(), kind, device)
-        with stage("loading the base model again, to compare with"):
-            return sampling_copy(load_model(self.source), kind, device)
+        return sampling_copy(self._whole(self.source), kind, device)
 
     # ---- results -----------------------------------------------------------------------------------------------
 
@@ -229,6 +238,7 @@ class _Run:
             "held_out": accuracy,
             "generation": comparison.summary if comparison else {},
             "precision": self.precision.reason,
+            "engine": asdict(trainer.engine),
             "notes": notes,
             "seconds": round(time.perf_counter() - self.started, 1),
             "peak_memory_gib": round(peak_memory_gib(), 2),

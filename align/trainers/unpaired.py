@@ -1,6 +1,6 @@
 """Training on single completions, each desirable or not: KTO, and every objective that is a sum over both sides."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -24,7 +24,7 @@ from align.trainers.preference import PreferenceTrainer, one_a_row
 SIDES = ("chosen", "rejected")
 """Metrics of desirable completions are called chosen, those of undesirable ones rejected, as in pair training."""
 STAND_INS = 64
-"""Rows kept for a batch of one row, which has no other completion to be mismatched with."""
+"""Rows kept for a step of one row, which has no other completion to be mismatched with."""
 
 
 class UnpairedTrainer(PreferenceTrainer):
@@ -35,6 +35,9 @@ class UnpairedTrainer(PreferenceTrainer):
     """
 
     _stand_ins: tuple[Mapping[str, Any], ...] = ()
+    _step: Sequence[Mapping[str, Any]] = ()  # batches of the optimiser step that begins
+    _step_baseline: Tensor | None = None
+    _step_left = 0  # of its batches, those whose loss is still to be computed
 
     # ---- what a subclass may override --------------------------------------------------------------------------
 
@@ -53,7 +56,18 @@ class UnpairedTrainer(PreferenceTrainer):
         self, policy: SequenceLogps, reference: SequenceLogps | None, batch: Mapping[str, Tensor]
     ) -> Tensor:
         """Return the loss of each completion, shape (rows,). Override for a loss that needs more of the batch."""
-        return row_losses(self.objective, policy, reference, batch["desirable"])
+        desirable = batch["desirable"]
+        if not self.objective.couples_pairs or self.accelerator.num_processes == 1:
+            return row_losses(self.objective, policy, reference, desirable)
+
+        def of_all(columns: list[Any]) -> Tensor:
+            logps, lengths, other, labels = columns
+            everyones = SequenceLogps(logps=logps, lengths=lengths, baseline=policy.baseline)
+            compared = None if other is None else SequenceLogps(logps=other, lengths=lengths)
+            return row_losses(self.objective, everyones, compared, labels)
+
+        other = None if reference is None else reference.logps
+        return self.processes(batch).losses([policy.logps, policy.lengths, other, desirable], of_all)
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -89,7 +103,7 @@ class UnpairedTrainer(PreferenceTrainer):
             )
 
     def usable_rows(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
-        """Return the rows whose loss the objective reads, and keep some to stand in for batches of one row.
+        """Return the rows whose loss the objective reads, and keep some to stand in for steps of one row.
 
         Raises:
             ValueError: if there are none to train on.
@@ -105,6 +119,18 @@ class UnpairedTrainer(PreferenceTrainer):
             rows = rows.select(np.flatnonzero(read))
         self._stand_ins = tuple(rows[i] for i in range(min(len(rows), STAND_INS)))
         return rows
+
+    def prompts_to_match(self, rows: datasets.Dataset) -> Sequence[Hashable] | None:
+        """Digests of prompts, where the objective mismatches them."""
+        return rows["prompt_hash"][:] if self.objective.needs_mismatched else None
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """Return the batches of the coming optimiser step, and keep them for what is measured over all of them."""
+        batches, weight = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._step, self._step_left, self._step_baseline = batches, len(batches), None
+        return batches, weight
 
     def row_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
         """Return the loss and the metrics of each completion."""
@@ -130,16 +156,33 @@ class UnpairedTrainer(PreferenceTrainer):
         return {"loss": loss, **means, **told}
 
     def _baseline(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor | None:
-        """Return the mean log-ratio on mismatched rows of all processes; None where nothing needs it."""
+        """Return the mean log-ratio on mismatched rows, over all processes; None where nothing needs it.
+
+        In training it is one number for all batches of an optimiser step, during which no weight changes: accumulating
+        is then the same as one large batch.
+        """
         if not self.objective.needs_mismatched:
             return None
+        if not model.training or not self._step_left:
+            return self._mean_log_ratio(model, [batch])
+        if self._step_baseline is None:
+            self._step_baseline = self._mean_log_ratio(model, self._step)
+        self._step_left -= 1
+        return self._step_baseline
+
+    def _mean_log_ratio(self, model: nn.Module, batches: Sequence[Mapping[str, Any]]) -> Tensor:
+        totals = torch.stack([self._log_ratios(model, self._prepare_inputs(dict(batch))) for batch in batches]).sum(0)
+        summed: Tensor = self.accelerator.gather(totals).view(-1, 2).sum(0)
+        return summed[0] / summed[1]
+
+    def _log_ratios(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the sum of the log-ratios on a batch's mismatched rows, and their number."""
         with torch.no_grad():
             policy = self.forward_logps(model, batch, "mismatched_")
             reference = self.under_reference(model, lambda other: self.forward_logps(other, batch, "mismatched_"))
         ratios = policy.logps - reference.logps
-        totals = torch.stack([ratios.sum(), torch.full_like(ratios.sum(), len(ratios))])
-        summed: Tensor = self.accelerator.gather(totals).view(-1, 2).sum(0)
-        return summed[0] / summed[1]
+        real = batch["real"] if "real" in batch else torch.ones_like(ratios, dtype=torch.bool)
+        return torch.stack([ratios.where(real, 0.0).sum(), real.sum().to(ratios.dtype)])
 
     def _metrics(
         self, policy: SequenceLogps, reference: SequenceLogps | None, desirable: Tensor, baseline: Tensor | None

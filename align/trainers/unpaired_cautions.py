@@ -34,7 +34,7 @@ def label_cautions(objective: Objective, train: RowColumns) -> list[str]:
 def batch_cautions(
     objective: Objective, rows: int, held_out: int, plan: Schedule, arguments: TrainingArguments, processes: int
 ) -> list[str]:
-    """Return which batches hold one row, where the objective pairs each prompt with another row's completion.
+    """Return which steps and batches hold one row, where the objective pairs each prompt with another row's completion.
 
     Args:
         objective: what is trained.
@@ -42,18 +42,18 @@ def batch_cautions(
         held_out: rows to evaluate on.
         plan: what the run does.
         arguments: of its trainer.
-        processes: that train together; with several, batches are filled up.
+        processes: that train together.
     """
     if not objective.needs_mismatched:
         return []
     found = []
-    lone = processes == 1 and rows % arguments.train_batch_size == 1 and plan.micro_steps >= plan.batches
+    lone = rows % plan.batch == 1 and plan.micro_steps >= plan.batches
     if lone and not arguments.dataloader_drop_last:
         found.append(
-            "the last batch of an epoch holds one row, and the objective pairs each prompt with the completion of "
-            "another row of its batch: one of the first training rows stands in; set trainer.dataloader_drop_last=true"
+            "the last step of an epoch holds one row, and the objective pairs each prompt with the completion of "
+            "another row of its step: one of the first training rows stands in; set trainer.dataloader_drop_last=true"
         )
-    if held_out and arguments.eval_batch_size == 1:
+    if held_out and arguments.eval_batch_size * processes == 1:
         found.append(
             "trainer.per_device_eval_batch_size=1: the objective pairs each held-out prompt with the completion of "
             "another row of its batch, and a training row would stand in for all: set it to 4 or more (both sides of a "

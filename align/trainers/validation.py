@@ -101,7 +101,7 @@ class _Validation:
         drawing = Drawing(
             size=self.arguments.train_batch_size,
             order=str(self.recipe.trainer.get("train_sampling_strategy", "random")),
-            accumulate=self.arguments.gradient_accumulation_steps,
+            accumulate=self.arguments.gradient_accumulation_steps * self.processes,
             most=self.plan.micro_steps,
         )
         unpaired = self.train.desirable is not None

@@ -92,7 +92,7 @@ def test_json_lines_are_counted_and_others_are_not(tmp_path: Path):
         ("a.csv", b'chosen,rejected\nx,"y\n', r"a\.csv:2: is no CSV"),
         ("a.csv", b"", r"a\.csv:1: must name its columns"),
         ("a.jsonl.gz", b'{"chosen": "x"}\n', r"a\.jsonl\.gz: is no whole gzip file"),
-        ("a.jsonl.gz", gzip.compress(jsonl_bytes())[:-9], r"a\.jsonl\.gz: is no whole gzip file"),
+        ("a.jsonl.gz", gzip.compress(jsonl_bytes(), mtime=0)[:-9], r"a\.jsonl\.gz: is no whole gzip file"),
         ("a.parquet", b"not at all", r"a\.parquet: is no Parquet file"),
     ],
 )

@@ -195,7 +195,7 @@ def test_a_loss_is_looked_up_in_the_registry(foreign):
         ("{loss_type: robust, reference_free: true}", "robust without a reference"),
         ("loss_type: exo_pair", "1e-3"),
         ("cpo_alpha_: 1", "did you mean 'cpo_alpha'"),
-        ("label_smoothing_factor: 0.1", "label smoothing"),
+        ("label_smoothing_factor: 0.1", "goes with any objective"),
         ("neftune_noise_alpha: 5", "noise"),
         ("model_init_kwargs: {rope_scaling: 2}", "no counterpart"),
     ],
