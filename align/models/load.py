@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.initialization import no_init_weights
 
 from align.models.locate import Located, locate
-from align.models.sharding import loading_whole
+from align.models.sharding import kept_whole
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -42,9 +42,9 @@ def load_model(source: Source) -> PreTrainedModel:
     """
     located = locate(source.path)
     if (adapter := _adapter_config(located)) is not None:
-        with loading_whole():
+        with kept_whole():
             return _load_adapter(source, adapter)
-    with _plain_errors(source.path), loading_whole() if located.gguf_file else nullcontext():
+    with _plain_errors(source.path), kept_whole() if located.gguf_file else nullcontext():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             located.path,
             gguf_file=located.gguf_file,
@@ -58,7 +58,7 @@ def load_model(source: Source) -> PreTrainedModel:
     if lacking := sorted([*found["missing_keys"], *map(str, found["mismatched_keys"])]):
         raise ValueError(f"the weights of {source.path!r} lack {len(lacking)} tensors, {lacking[0]} among them")
     if located.gguf_file:
-        with loading_whole():
+        with kept_whole():
             model = _fresh_copy(model)
         model.name_or_path = source.path
     disable_dropout(model)

@@ -118,8 +118,8 @@ def _held(parameter: Any) -> int:
 
 
 @contextmanager
-def loading_whole() -> Iterator[None]:
-    """Load models whole inside, whatever the engine does when policies are loaded."""
+def kept_whole() -> Iterator[None]:
+    """Load, and sample from, whole models inside, in one process alone, whatever the engine does with policies."""
     import os
 
     from transformers.integrations import deepspeed as zero3

@@ -39,16 +39,26 @@ def resolved_yaml(recipe: Recipe) -> str:
     return dump(as_mapping(recipe))
 
 
-def digest(recipe: Recipe) -> str:
+SPLIT = ("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size")
+"""Settings of ``trainer`` that say how an optimiser step, or an evaluation, is cut into batches."""
+
+
+def digest(recipe: Recipe, *, split: bool = True) -> str:
     """Return 8 hexadecimal digits that two recipes share exactly when they resolve to the same run.
 
     Where the run goes (``output``) and the order of settings do not count.
+
+    Args:
+        recipe: the recipe.
+        split: whether it counts how steps are cut into batches (:data:`SPLIT`).
 
     Raises:
         ValueError: as :func:`as_mapping`.
     """
     sections = as_mapping(recipe)
     del sections["output"]
+    if not split:
+        sections["trainer"] = {name: value for name, value in sections["trainer"].items() if name not in SPLIT}
     return sha256(dump(sections, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -68,6 +68,11 @@ class AlignmentTrainer(Trainer, ABC):
         OneLineProgress.replace_default(self)
         self.add_callback(MetricsFile())
 
+    @property
+    def rows_of_step(self) -> int:
+        """Rows that an optimiser step sees, on all processes, over all its batches."""
+        return self._together(self.args.train_batch_size) * self.args.gradient_accumulation_steps
+
     @abstractmethod
     def row_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
         """Return the loss and the metrics of each row of a batch."""
@@ -155,8 +160,12 @@ class AlignmentTrainer(Trainer, ABC):
             DrawnRows(dataset), description, batch_size, lambda _: order, is_training, dataloader_key
         )
 
+    def _together(self, batch_size: int) -> int:
+        """Return the rows of the batches that all processes compute at once."""
+        return batch_size if self.accelerator.split_batches else batch_size * self.accelerator.num_processes
+
     def _order(self, sampler: Any, rows: Any, batch_size: int, is_training: bool) -> Order:
-        together = batch_size if self.accelerator.split_batches else batch_size * self.accelerator.num_processes
+        together = self._together(batch_size)
         step = together * (self.args.gradient_accumulation_steps if is_training else 1)
         if isinstance(sampler, LengthGroupedSampler):
             sampler.batch_size = step
@@ -177,7 +186,7 @@ class AlignmentTrainer(Trainer, ABC):
         """
         if resume_from_checkpoint:
             last = get_last_checkpoint(str(self.args.output_dir)) if resume_from_checkpoint is True else None
-            check_continues(self.engine, Path(last or str(resume_from_checkpoint)))
+            check_continues(self.engine, self.rows_of_step, Path(last or str(resume_from_checkpoint)))
         self.meter = Meter()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
@@ -220,9 +229,12 @@ class AlignmentTrainer(Trainer, ABC):
         # First: a checkpoint counts as whole once transformers has written its state, which it does last.
         if self.is_world_process_zero():
             folder = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
-            write_engine(self.engine, folder)
+            write_engine(self.engine, self.rows_of_step, folder)
             if self.engine.name == "fsdp2":  # so that the folder is a model's once its shards are merged
-                self.accelerator.unwrap_model(self.model).config.save_pretrained(folder)
+                model = self.accelerator.unwrap_model(self.model)
+                for described in (model.config, getattr(model, "generation_config", None)):
+                    if described is not None:
+                        described.save_pretrained(folder)
                 if self.processing_class is not None:
                     self.processing_class.save_pretrained(folder)
         with self.meter.paused():

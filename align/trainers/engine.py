@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -44,11 +45,11 @@ class Engine:
         """Return why a checkpoint of another engine cannot be continued, or None where it can.
 
         Optimiser state is what decides: plain engines write it whole; FSDP2 writes shards that any number of processes
-        can read; ZeRO writes shards that as many processes as wrote them can read, at the same stage.
+        can read; ZeRO writes shards that as many processes as wrote them can read, stages 1 and 2 each other's.
         """
         if {self.name, other.name} <= {*PLAIN}:
             return None
-        if self.name != other.name:
+        if self.name != other.name and {self.name, other.name} != {"zero1", "zero2"}:
             return f"its optimiser state is in the form of {other}, which {self.name} cannot read"
         if self.name.startswith("zero") and self.processes != other.processes:
             return f"its optimiser state lies in {other.processes} shards, which {self.processes} processes cannot read"
@@ -94,29 +95,45 @@ def fsdp_would_be_idle(device: torch.device) -> bool:
     return os.environ.get(ASKED_FOR_FSDP, "false").lower() == "true" and fsdp_needs_gpu(device)
 
 
-def write_engine(engine: Engine, checkpoint: Path) -> None:
-    """Note in a checkpoint what wrote it."""
+def write_engine(engine: Engine, rows: int, checkpoint: Path) -> None:
+    """Note in a checkpoint what wrote it, and how many rows its optimiser steps saw on all processes."""
     checkpoint.mkdir(parents=True, exist_ok=True)
-    (checkpoint / ENGINE_FILE).write_text(json.dumps(asdict(engine)) + "\n", encoding="utf-8")
+    text = json.dumps({**asdict(engine), "rows": rows})
+    (checkpoint / ENGINE_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def check_continues(engine: Engine, checkpoint: Path) -> None:
-    """Refuse a checkpoint that the engine cannot read whole.
+def rows_of_step(checkpoint: Path) -> int | None:
+    """Return how many rows an optimiser step of the checkpoint's run saw; None where it does not say."""
+    said = _said(checkpoint)
+    return None if said is None else int(said["rows"])
+
+
+def check_continues(engine: Engine, rows: int, checkpoint: Path) -> None:
+    """Refuse a checkpoint that the engine cannot read whole, or whose steps saw another number of rows.
 
     Raises:
         ValueError: naming the engine that can, and what else can be done.
     """
-    file = checkpoint / ENGINE_FILE
-    if not file.is_file():
+    if (said := _said(checkpoint)) is None:
         return  # of a plain engine before this was noted, or not of this library: transformers says what it lacks
-    wrote = Engine(**json.loads(file.read_text(encoding="utf-8")))
-    if (why := engine.continues(wrote)) is None:
-        return
-    raise ValueError(
-        f"{checkpoint} was written under {wrote} and cannot be continued under {engine}: {why}. Go on under {wrote}; "
-        "or start a new run from the weights alone, with a new output.dir and model.path set to "
-        f"{_weights_of(checkpoint)}"
-    )
+    wrote = Engine(name=said["name"], processes=said["processes"])
+    if (why := engine.continues(wrote)) is not None:
+        raise ValueError(
+            f"{checkpoint} was written under {wrote} and cannot be continued under {engine}: {why}. Go on under "
+            f"{wrote}; or start a new run from the weights alone, with a new output.dir and model.path set to "
+            f"{_weights_of(checkpoint)}"
+        )
+    if said["rows"] != rows:
+        raise ValueError(
+            f"{checkpoint} is of a run whose optimiser steps see {said['rows']} rows; under {engine} they would see "
+            f"{rows}: choose trainer.per_device_train_batch_size and trainer.gradient_accumulation_steps so that their "
+            f"product with {engine.processes} processes is {said['rows']}"
+        )
+
+
+def _said(checkpoint: Path) -> dict[str, Any] | None:
+    file = checkpoint / ENGINE_FILE
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def _weights_of(checkpoint: Path) -> str:

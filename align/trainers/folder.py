@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from align.recipe.resolve import digest, resolved_yaml
 from align.recipe.schema import Recipe
 from align.report.console import is_main
 from align.report.run_record import RECIPE_FILE, SUMMARY_FILE
+from align.trainers.engine import rows_of_step
 
 MODEL_FOLDER = "model"
 INPUTS_FILE = "inputs.json"
 LOCK_FILE = ".lock"
+ACCUMULATION = "gradient_accumulation_steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class RunFolder:
             raise ValueError(f"output.dir {path} is a file; choose another folder")
         begun = path.is_dir() and any(file.name not in (LOCK_FILE, RECIPE_FILE, INPUTS_FILE) for file in path.iterdir())
         if begun and (path / RECIPE_FILE).is_file():
-            _refuse_other_recipe(path, recipe)
+            cls(path)._refuse_other_recipe(recipe)
             _refuse_other_inputs(path, recipe)
         elif begun:
             raise ValueError(f"output.dir {path} holds files that are no run; choose another folder")
@@ -98,6 +101,26 @@ class RunFolder:
         numbered = [(int(p.name.removeprefix("checkpoint-")), p) for p in self.path.glob("checkpoint-[0-9]*")]
         return next((p for _, p in sorted(numbered, reverse=True) if _whole(p)), None)
 
+    def _refuse_other_recipe(self, recipe: Recipe) -> None:
+        """Refuse a folder of another recipe; one whose steps see the same rows, cut differently, is the same."""
+        earlier = load_recipe(self.path / RECIPE_FILE)
+        if digest(earlier) == digest(recipe) or self._differs_in_split_alone(earlier, recipe):
+            return
+        before, now = (set(resolved_yaml(r).splitlines()) for r in (earlier, recipe))
+        changed = sorted(line.strip() for line in now - before)
+        raise ValueError(
+            f"output.dir {self.path} holds a run of another recipe (here: {'; '.join(changed[:4]) or 'fewer settings'}"
+            "); choose another output.dir, or leave it out to get a folder a recipe"
+        )
+
+    def _differs_in_split_alone(self, earlier: Recipe, recipe: Recipe) -> bool:
+        checkpoint = self.last_checkpoint()
+        if checkpoint is None or digest(earlier, split=False) != digest(recipe, split=False):
+            return False
+        trainer, processes = recipe.trainer, int(os.environ.get("WORLD_SIZE", "1"))
+        rows = processes * int(trainer["per_device_train_batch_size"]) * int(trainer.get(ACCUMULATION, 1))
+        return rows == rows_of_step(checkpoint)
+
 
 def _whole(checkpoint: Path) -> bool:
     # transformers writes this file last.
@@ -126,15 +149,3 @@ def _refuse_other_inputs(path: Path, recipe: Recipe) -> None:
             f"{changed[0]} has changed since the run in {path} began; name another output.dir for a run with the file "
             "as it is now"
         )
-
-
-def _refuse_other_recipe(path: Path, recipe: Recipe) -> None:
-    earlier = load_recipe(path / RECIPE_FILE)
-    if digest(earlier) == digest(recipe):
-        return
-    before, now = (set(resolved_yaml(r).splitlines()) for r in (earlier, recipe))
-    changed = sorted(line.strip() for line in now - before)
-    raise ValueError(
-        f"output.dir {path} holds a run of another recipe (here: {'; '.join(changed[:4]) or 'fewer settings'}); "
-        "choose another output.dir, or leave it out to get a folder a recipe"
-    )

@@ -23,7 +23,7 @@ from align.evaluation.generation import BeforeAfter, before_and_after
 from align.models.adapters import has_adapter, lora_config
 from align.models.load import Source, describe_weights, load_model, load_tokenizer
 from align.models.precision import Precision, choose_precision
-from align.models.sharding import loading_whole
+from align.models.sharding import kept_whole
 from align.objectives.mixture import name_of
 from align.recipe.paths import REFERENCES
 from align.recipe.resolve import digest
@@ -163,8 +163,9 @@ class _Run:
         if file.is_file():
             return replace(source, synth=None, path=str(file))
         sampled = self._whole(self.source) if is_deepspeed_zero3_enabled() else model
-        generator = sampling_copy(sampled, self.precision.sampling, self.arguments.device)
-        pairs, report = synthesise(generator, tokenizer, source.synth)
+        with kept_whole():
+            generator = sampling_copy(sampled, self.precision.sampling, self.arguments.device)
+            pairs, report = synthesise(generator, tokenizer, source.synth)
         say(f"made {report}")
         write_pairs(file, pairs)
         return replace(source, synth=None, path=str(file))
@@ -202,12 +203,13 @@ class _Run:
         else:
             trained = trainer.accelerator.unwrap_model(trainer.model)
         kind, device = self.precision.sampling, self.arguments.device
-        aligned = sampling_copy(trained, kind, device)
-        base = self._base(trained, kind, device)
-        return before_and_after(base, aligned, tokenizer, settings, self.recipe.evaluation)
+        with kept_whole():
+            aligned = sampling_copy(trained, kind, device)
+            base = self._base(trained, kind, device)
+            return before_and_after(base, aligned, tokenizer, settings, self.recipe.evaluation)
 
     def _whole(self, source: Source) -> Any:
-        with loading_whole(), stage(f"loading {source.path}, to sample from"):
+        with kept_whole(), stage(f"loading {source.path}, to sample from"):
             return load_model(source)
 
     def _base(self, trained: Any, kind: torch.dtype, device: torch.device) -> Any:

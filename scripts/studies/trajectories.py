@@ -109,6 +109,7 @@ def train(name: str, engine: Engine, steps: int, folder: Path) -> None:
         max_steps=steps,
         learning_rate=1e-3,
         weight_decay=0.01,
+        adam_epsilon=1e-5,
         logging_steps=1,
         save_strategy="no",
         report_to="none",

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from align.data.collate import PairCollator, UnpairedCollator, rolled
+from align.data.collate import PairCollator, UnpairedCollator
 from align.data.prepare import prepare_unpaired
 from align.data.rows import Row
 from align.data.tokenize import PairTokenizer
@@ -92,7 +92,8 @@ def test_nobody_gets_a_completion_of_its_own_prompt_where_that_can_be_helped():
     ]
     batch = UnpairedCollator(pad_token_id=0, mismatched=True, max_length=None)(pairs)
     assert batch["mismatched_input_ids"].tolist() == [[1, 6], [1, 7], [4, 2], [4, 3]]
-    assert [row["completion_ids"] for row in rolled(pairs[:2])] == [[3], [2]]
+    two = UnpairedCollator(pad_token_id=0, mismatched=True, max_length=None)(pairs[:2])
+    assert two["mismatched_input_ids"].tolist() == [[1, 3], [1, 2]]
 
 
 def test_a_batch_of_one_row_has_no_other_completion():
@@ -102,6 +103,13 @@ def test_a_batch_of_one_row_has_no_other_completion():
     collator = UnpairedCollator(pad_token_id=0, mismatched=True, max_length=None, stand_ins=ROWS[:2])
     assert collator(ROWS[:1])["mismatched_input_ids"].tolist() == [[1, 2, 7, 8, 9, 0]]
     assert collator(ROWS[1:2])["mismatched_input_ids"].tolist() == [[6, 3, 0]]
+
+
+def test_rows_that_were_drawn_bring_their_partner_along():
+    drawn = [{**row, "filler": i == 2, "mismatched_ids": [40 + i]} for i, row in enumerate(ROWS)]
+    batch = UnpairedCollator(pad_token_id=0, mismatched=True, max_length=None)(drawn)
+    assert batch["mismatched_input_ids"].tolist() == [[1, 2, 40, 0], [6, 41, 0, 0], [4, 5, 6, 42]]
+    assert batch["real"].tolist() == [True, True, False]
 
 
 def test_prepared_completions_make_a_batch(chatml):

@@ -160,10 +160,21 @@ def test_prompts_of_before_and_after_that_are_trained_on(recipe, tmp_path):
 def test_mismatched_completions_need_batches_of_two(recipe):
     (found,) = mistakes(recipe("objective=kto", "trainer.per_device_train_batch_size=1"))
     assert "trainer.per_device_train_batch_size=1 cannot work with objective 'kto'" in found
-    assert "trainer.per_device_train_batch_size=2" in found
+    assert "set trainer.per_device_train_batch_size or trainer.gradient_accumulation_steps to 2 or more" in found
+    accumulated = recipe(
+        "objective=kto", "trainer.per_device_train_batch_size=1", "trainer.gradient_accumulation_steps=2"
+    )
+    assert mistakes(accumulated) == []
     assert mistakes(recipe("objective=kto")) == []
     assert mistakes(recipe("trainer.per_device_train_batch_size=1")) == []
     assert mistakes(recipe("objective=bco_pair", "data.unpaired=true", "trainer.per_device_train_batch_size=1")) == []
+
+
+def test_fsdp_without_gpu_is_refused(recipe, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    (found,) = mistakes(recipe("trainer.use_cpu=true"))
+    assert "asks for FSDP, and accelerate leaves it out on cpu" in found
+    assert "accelerate_configs/ddp.yaml" in found
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,18 @@ def test_means_are_over_rows_not_over_batches():
     assert meter.read(alone) == {}
 
 
+def test_rows_that_fill_up_do_not_count():
+    meter = Meter()
+    real = torch.tensor([True, False])
+    nan = float("nan")
+    given = {"x": torch.tensor([1.0, 50.0]), "y": torch.tensor([nan, 2.0]), "z": torch.tensor([2.0, nan])}
+    meter.add(given, torch.cat([MASK, MASK]), {"y"}, real)
+    meter.add({name: torch.tensor([3.0, 5.0]) for name in "xyz"}, torch.cat([MASK, MASK]), {"y"}, torch.ones(2, dtype=torch.bool))
+    means = meter.read(alone)
+    assert (means["x"], means["y"], means["z"]) == (3.0, 4.0, pytest.approx(10 / 3))
+    assert means["padding_fraction"] == pytest.approx(1 - (3 + 3 + 10) / 32)
+
+
 def test_padding_counts_positions_without_tokens():
     meter = Meter()
     meter.add({"x": torch.zeros(1)}, MASK)

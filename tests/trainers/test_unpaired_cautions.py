@@ -65,15 +65,15 @@ def test_a_label_that_is_not_read():
         (10, {}, 1, False),
         (9, {"dataloader_drop_last": True}, 1, False),
         (9, {}, 3, False),
-        (9, {"max_steps": 2}, 1, False),  # ends before its last batch
+        (9, {"max_steps": 2}, 1, False),  # ends before its last step
         (9, {"max_steps": 3}, 1, True),
     ],
 )
-def test_a_last_batch_of_one_row(tmp_path, rows, changes, processes, lone):
+def test_a_last_step_of_one_row(tmp_path, rows, changes, processes, lone):
     chosen = arguments(tmp_path, **{"max_steps": -1, "num_train_epochs": 1, **changes})
     plan = schedule(chosen, rows, 0, processes)
     found = batch_cautions(KTO, rows, 0, plan, chosen, processes)
-    assert [text for text in found if "the last batch of an epoch holds one row" in text] == found
+    assert [text for text in found if "the last step of an epoch holds one row" in text] == found
     assert bool(found) is lone
     assert batch_cautions(BCO, rows, 0, plan, chosen, processes) == []
 
