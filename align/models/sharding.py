@@ -75,6 +75,7 @@ def _under_zero3(module: nn.Module, accelerator: Accelerator) -> nn.Module:
     for name, value in _BY_HIDDEN_SIZE.items():
         if config["zero_optimization"].get(name) in (None, "auto"):
             config["zero_optimization"][name] = int(value * (hidden if "threshold" in name else hidden * hidden))
+    config["zero_optimization"] |= _ONE_LAYER
     engine, *_ = deepspeed.initialize(model=module, config=config)
     engine.eval()  # which returns nothing
     return engine  # type: ignore[no-any-return]
@@ -86,6 +87,10 @@ _BY_HIDDEN_SIZE = {
     "stage3_param_persistence_threshold": 10.0,
 }
 """What transformers' Trainer fills in for the policy, in squares of the hidden size (the threshold: in hidden sizes)."""
+
+
+_ONE_LAYER = {"stage3_max_live_parameters": 1, "stage3_max_reuse_distance": 0}
+"""A frozen model uses a weight once a batch. DeepSpeed's defaults would keep 1e9 gathered numbers for the next use."""
 
 
 def whole_state(model: nn.Module) -> dict[str, torch.Tensor]:
