@@ -3,6 +3,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: quickstart test setup check test-slow hooks clean
@@ -11,7 +12,7 @@ quickstart: $(VENV)/.ready ## align SmolLM2-135M-Instruct and show before and af
 	$(BIN)/align train recipes/quickstart.yaml output.dir=runs/quickstart
 
 test: setup check ## every test but the slow ones
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: setup ## the quickstart with its figures: minutes
 	$(BIN)/pytest -m slow

@@ -6,9 +6,7 @@ import os
 # Before anything imports a hub client: tests never reach for a network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-WORKER = "PYTEST_XDIST_WORKER" in os.environ
-"""Whether other tests run beside these: then every process, those that tests start among them, keeps to one thread."""
-if WORKER:
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside other tests, every process keeps to one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -45,7 +43,7 @@ WORDS = [
 
 @pytest.fixture(scope="session", autouse=True)
 def _threads():
-    torch.set_num_threads(1 if WORKER else 2)
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,8 @@ them only fill the last batch up, and with which other row's completion a prompt
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import datasets
 import torch
@@ -17,7 +18,8 @@ MISMATCHED = "mismatched_ids"
 """Key of a drawn row: another row's completion; None where its step has no other row."""
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Draw:
     """A row that is drawn.
 
     Attributes:
@@ -74,7 +76,7 @@ class Order(Sampler[Draw]):
         if group:
             dealt = self._dealt(group)
             yield from dealt
-            yield from (dealt[-1]._replace(filler=True) for _ in range(-len(group) % self.fill_to))
+            yield from (replace(dealt[-1], filler=True) for _ in range(-len(group) % self.fill_to))
 
     def set_epoch(self, epoch: int) -> None:
         """Say which pass over the rows comes next; trainers do, so that a run that is continued draws as before."""
@@ -124,9 +126,7 @@ class DrawnRows(Dataset[Mapping[str, Any]]):
         others = iter(self.rows.__getitems__(partners)) if partners else iter(())
         return [self._marked(row, draw, others) for row, draw in zip(rows, draws, strict=True)]
 
-    def _marked(
-        self, row: Mapping[str, Any], draw: Draw, others: Iterator[Mapping[str, Any]]
-    ) -> Mapping[str, Any]:
+    def _marked(self, row: Mapping[str, Any], draw: Draw, others: Iterator[Mapping[str, Any]]) -> Mapping[str, Any]:
         matched = {MISMATCHED: None if draw.partner is None else next(others)["completion_ids"]}
         marked = {**row, **(matched if "completion_ids" in row else {}), FILLER: draw.filler}
         return {**marked, "weight": 0.0} if draw.filler else marked

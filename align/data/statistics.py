@@ -170,17 +170,25 @@ class Drawing:
         size: rows in a batch.
         order: ``group_by_length`` as transformers groups, ``sequential``; anything else is at random.
         accumulate: batches an optimiser step sees; rows are grouped by length over all of them.
-        most: look at no more batches than this; where a run is shorter, those are the ones it sees.
+        most: batches that a run sees, on all processes; None for all. Of these, :data:`MOST_BATCHES` are looked at.
     """
 
     size: int
     order: str = "random"
     accumulate: int = 1
-    most: int = MOST_BATCHES
+    most: int | None = None
 
     def rows(self, columns: RowColumns) -> Integers:
-        """Return the numbers of the rows that are drawn, batch after batch; the same at every call."""
-        return _order(columns, self)[: self.size * min(self.most, MOST_BATCHES)]
+        """Return the numbers of the rows that are drawn, batch after batch; the same at every call.
+
+        Those of a part of the batches are of evenly spaced ones: grouped by length, long ones come before short ones.
+        """
+        order = _order(columns, self)[: None if self.most is None else self.size * self.most]
+        batches = -(-len(order) // self.size)
+        if batches <= MOST_BATCHES:
+            return order
+        chosen = np.linspace(0, batches - 1, MOST_BATCHES).astype(np.int64)
+        return np.concatenate([order[self.size * number : self.size * (number + 1)] for number in chosen])
 
 
 def batches_of(columns: RowColumns, drawing: Drawing, sides: Sequence[str] | None = None) -> Batches:

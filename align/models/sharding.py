@@ -1,8 +1,8 @@
 """Weights that no process holds whole: copying a policy that is sharded, and sharding its reference as it is.
 
-Two libraries shard. DeepSpeed's ZeRO-3 leaves each parameter empty and keeps a piece aside (``ds_tensor``); FSDP2 makes
-each parameter a DTensor. A frozen reference is prepared as the policy is, layer by layer, so that one layer at a time is
-whole while it computes.
+Two libraries shard. DeepSpeed's ZeRO-3 leaves each parameter empty and keeps a piece aside (``ds_tensor``); FSDP2
+makes each parameter a DTensor. A frozen reference is prepared as the policy is, layer by layer, so that one layer at a
+time is whole while it computes.
 """
 
 import copy
@@ -52,7 +52,8 @@ def prepared_reference(module: nn.Module, accelerator: Accelerator) -> nn.Module
     if accelerator.distributed_type == DistributedType.FSDP:
         from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
-        return fsdp2_prepare_model(accelerator, module).eval()
+        sharded: nn.Module = fsdp2_prepare_model(accelerator, module)
+        return sharded.eval()
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         if accelerator.state.deepspeed_plugin.zero_stage == 3:
             return _under_zero3(module, accelerator)
@@ -86,7 +87,7 @@ _BY_HIDDEN_SIZE = {
     "stage3_prefetch_bucket_size": 0.9,
     "stage3_param_persistence_threshold": 10.0,
 }
-"""What transformers' Trainer fills in for the policy, in squares of the hidden size (the threshold: in hidden sizes)."""
+"""What transformers' Trainer fills in for the policy: in squares of the hidden size, the threshold in hidden sizes."""
 
 
 _ONE_LAYER = {"stage3_max_live_parameters": 1, "stage3_max_reuse_distance": 0}
@@ -106,7 +107,8 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
         with deepspeed.zero.GatheredParameters([tensor]):
             return tensor.detach().cpu().clone()
     if isinstance(tensor, DTensor):
-        return tensor.detach().full_tensor().cpu().clone()
+        gathered: torch.Tensor = tensor.full_tensor()
+        return gathered.detach().cpu().clone()
     return tensor.detach().cpu().clone()
 
 
@@ -131,7 +133,7 @@ def kept_whole() -> Iterator[None]:
 
     kept, name = zero3._hf_deepspeed_config_weak_ref, "FSDP_CPU_RAM_EFFICIENT_LOADING"
     asked = os.environ.get(name)
-    zero3.unset_hf_deepspeed_config()
+    zero3.unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
     if asked is not None:
         os.environ[name] = "false"
     try:
@@ -145,4 +147,4 @@ def kept_whole() -> Iterator[None]:
 def _deepspeed_config() -> Any:
     from transformers.integrations.deepspeed import deepspeed_config
 
-    return deepspeed_config()
+    return deepspeed_config()  # type: ignore[no-untyped-call]

@@ -18,10 +18,11 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import EvalPrediction, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.trainer_pt_utils import BatchRebalanceSampler, LengthGroupedSampler
+from transformers.trainer_utils import get_last_checkpoint
 
 from align.data.order import DrawnRows, Order
+from align.models.adapters import has_adapter
 from align.objectives.together import Processes
 from align.trainers.callbacks import MetricsFile, OneLineProgress
 from align.trainers.engine import check_continues, engine_of, write_engine
@@ -185,8 +186,10 @@ class AlignmentTrainer(Trainer, ABC):
             ValueError: if the checkpoint was written under an engine whose optimiser state this one cannot read.
         """
         if resume_from_checkpoint:
-            last = get_last_checkpoint(str(self.args.output_dir)) if resume_from_checkpoint is True else None
-            check_continues(self.engine, self.rows_of_step, Path(last or str(resume_from_checkpoint)))
+            asked = resume_from_checkpoint
+            last = get_last_checkpoint(str(self.args.output_dir)) if asked is True else asked  # type: ignore[no-untyped-call]
+            if last is not None:  # else transformers says that there is none
+                check_continues(self.engine, self.rows_of_step, Path(str(last)))
         self.meter = Meter()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
@@ -227,18 +230,23 @@ class AlignmentTrainer(Trainer, ABC):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         # First: a checkpoint counts as whole once transformers has written its state, which it does last.
+        folder = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
         if self.is_world_process_zero():
-            folder = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
             write_engine(self.engine, self.rows_of_step, folder)
-            if self.engine.name == "fsdp2":  # so that the folder is a model's once its shards are merged
-                model = self.accelerator.unwrap_model(self.model)
-                for described in (model.config, getattr(model, "generation_config", None)):
-                    if described is not None:
-                        described.save_pretrained(folder)
-                if self.processing_class is not None:
-                    self.processing_class.save_pretrained(folder)
         with self.meter.paused():
+            if self.engine.name == "fsdp2":
+                self._describe_shards(folder)
             super()._save_checkpoint(*args, **kwargs)
+
+    def _describe_shards(self, folder: Path) -> None:
+        """Write beside a checkpoint's shards what makes the folder a model's: adapters, or all but merged weights."""
+        model = self.accelerator.unwrap_model(self.model)
+        if has_adapter(model):
+            self.save_model(str(folder))
+        elif self.is_world_process_zero():
+            for described in (model.config, getattr(model, "generation_config", None), self.processing_class):
+                if described is not None:
+                    described.save_pretrained(folder)
 
 
 class _Gathered(torch.autograd.Function):
@@ -260,7 +268,7 @@ class _Gathered(torch.autograd.Function):
 
 def gather_with_gradient(rows: Tensor) -> Tensor:
     """Return the rows of all processes, one after the other; every process must have equally many."""
-    return _Gathered.apply(rows)  # type: ignore[no-any-return]
+    return _Gathered.apply(rows)  # type: ignore[no-any-return,no-untyped-call]
 
 
 def _refuse_what_is_not_read(args: TrainingArguments) -> None:

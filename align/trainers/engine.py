@@ -1,4 +1,4 @@
-"""What runs a training: one process, data parallelism, FSDP2, DeepSpeed's ZeRO. What each can do, and who continues whom.
+"""What runs a training: one process, data parallelism, FSDP2 or DeepSpeed's ZeRO; and who continues whose run.
 
 Which one it is, is accelerate's: a configuration file at launch (``accelerate_configs/``) decides, never the recipe.
 """
@@ -29,7 +29,7 @@ class Engine:
     """An engine, as it is running.
 
     Attributes:
-        name: ``one process``, ``ddp``, ``fsdp2``, ``zero1``, ``zero2`` or ``zero3``; of DeepSpeed without ZeRO ``zero0``.
+        name: ``one process``, ``ddp``, ``fsdp2``, ``zero1``, ``zero2``, ``zero3``; ``zero0``, DeepSpeed without ZeRO.
         processes: that train together.
     """
 
@@ -141,4 +141,3 @@ def _weights_of(checkpoint: Path) -> str:
     if whole:
         return str(checkpoint)
     return f"a folder that 'accelerate merge-weights {checkpoint}/pytorch_model_fsdp_0 FOLDER' writes"
-

@@ -13,7 +13,6 @@ from typing import Any
 import datasets
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from align.data.bad_rows import copy_skipped
 from align.data.prepare import PreparedPairs, prepare_pairs, prepare_unpaired, split_by_prompt
@@ -23,7 +22,7 @@ from align.evaluation.generation import BeforeAfter, before_and_after
 from align.models.adapters import has_adapter, lora_config
 from align.models.load import Source, describe_weights, load_model, load_tokenizer
 from align.models.precision import Precision, choose_precision
-from align.models.sharding import kept_whole
+from align.models.sharding import is_partitioned, kept_whole
 from align.objectives.mixture import name_of
 from align.recipe.paths import REFERENCES
 from align.recipe.resolve import digest
@@ -162,7 +161,7 @@ class _Run:
         file = self.folder.path / "pairs" / f"{name}.jsonl"
         if file.is_file():
             return replace(source, synth=None, path=str(file))
-        sampled = self._whole(self.source) if is_deepspeed_zero3_enabled() else model
+        sampled = self._whole(self.source) if any(map(is_partitioned, model.parameters())) else model
         with kept_whole():
             generator = sampling_copy(sampled, self.precision.sampling, self.arguments.device)
             pairs, report = synthesise(generator, tokenizer, source.synth)

@@ -1,9 +1,10 @@
 """Memory of each process under every engine: what is held of the policy and its reference, and the peak of training.
 
-``python scripts/studies/engine_memory.py [--json] [--write]`` trains SmolLM2-135M-Instruct in float32 with two processes
-over gloo, two pairs each, for three steps of DPO under every engine, and, by themselves, forwards of a reference that is
-replicated, sharded as a whole (one group for all layers), and sharded layer by layer. A result file a run, below
-``runs/engine-memory``: the same command runs only what is missing. ``--write`` keeps docs/results/engine_memory.md.
+``python scripts/studies/engine_memory.py [--json] [--write]`` trains SmolLM2-135M-Instruct in float32 with two
+processes over gloo, two pairs each, for three steps of DPO under every engine, and, by themselves, forwards of a
+reference that is replicated, sharded as a whole (one group for all layers), and sharded layer by layer. A result file a
+run, below ``runs/engine-memory``: the same command runs only what is missing. ``--write`` keeps
+docs/results/engine_memory.md.
 """
 
 import argparse
@@ -107,7 +108,8 @@ def optimiser_bytes(optimizer: Any) -> int:
     from torch.distributed.tensor import DTensor
 
     inner = getattr(optimizer, "optimizer", optimizer)
-    copies = getattr(inner, "single_partition_of_fp32_groups", None) or getattr(inner, "fp32_partitioned_groups_flat", [])
+    copies = getattr(inner, "single_partition_of_fp32_groups", None)  # ZeRO-1 and ZeRO-2
+    copies = copies or getattr(inner, "fp32_partitioned_groups_flat", [])  # ZeRO-3
     while not hasattr(inner, "state") or hasattr(inner, "optimizer"):
         inner = inner.optimizer
     held = [value for state in inner.state.values() for value in state.values() if isinstance(value, torch.Tensor)]

@@ -1,7 +1,7 @@
 """FSDP2 that is really used, on CPUs over gloo: what ``align train`` refuses for users, for tests and studies.
 
-accelerate turns FSDP into plain data parallelism where there is no GPU. Here the state it has made is corrected before a
-trainer reads it, so that weights become DTensors. Slow, and supported by nobody: not for training.
+accelerate turns FSDP into plain data parallelism where there is no GPU. Here the state it has made is corrected before
+a trainer reads it, so that weights become DTensors. Slow, and supported by nobody: not for training.
 
     accelerate launch --config_file accelerate_configs/fsdp2.yaml scripts/studies/fsdp_on_gloo.py RECIPE
 """

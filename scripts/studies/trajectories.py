@@ -1,9 +1,10 @@
 """The same training under every engine: losses, log-probabilities and weights of a small Llama, side by side.
 
 ``python scripts/studies/trajectories.py [--json] [--write]`` trains every case of :data:`CASES` under every engine of
-:data:`ENGINES` for 20 AdamW steps in float32, each engine launched with its file in ``accelerate_configs/``, and compares
-with one process and the whole batch. A result file a case and engine, below ``runs/trajectories``: the same command runs
-only what is missing. ``--write`` keeps the table in docs/results/trajectories.md. ``--short`` is what CI runs.
+:data:`ENGINES` for 20 AdamW steps in float32, each engine launched with its file in ``accelerate_configs/``, and
+compares with one process and the whole batch. A result file a case and engine, below ``runs/trajectories``: the same
+command runs only what is missing. ``--write`` keeps the table in docs/results/trajectories.md. ``--short`` is what CI
+runs.
 """
 
 import argparse
@@ -313,7 +314,7 @@ def wanted(engine: str, cases: Sequence[str]) -> Iterator[str]:
 def study(engines: Sequence[str], cases: Sequence[str], steps: int, out: Path) -> list[dict[str, Any]]:
     """Run what is missing and return the rows."""
     for engine in dict.fromkeys([BASELINE, *engines]):
-        whole = [case for case in wanted(engine, cases)]
+        whole = list(wanted(engine, cases))
         missing = [case for case in whole if not (place(out, engine, case, steps) / "outcome.json").is_file()]
         if missing:
             print(f"{engine}: {len(missing)} of {len(whole)} cases", file=sys.stderr, flush=True)
@@ -335,11 +336,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 HEAD = """# The same training under every engine
 
 `python scripts/studies/trajectories.py --write`: a Llama of three layers in float32, 20 steps of AdamW (learning rate
-1e-3, weight decay 0.01, gradients clipped at 1), rows of differing lengths and weights. Compared with one process and a
-batch of 8: the largest relative difference of the losses and of the mean log-probabilities over all steps, and of each
-trained tensor at the end, as norm of the difference over norm. Under FSDP2 and ZeRO-3, `sharded` says that every weight
-of the policy lay in pieces. An objective that couples the pairs of a batch (aot) couples those of all processes; under
-accumulation it couples a micro-batch, which is another objective and is left out.
+1e-3, weight decay 0.01, gradients clipped at 1), rows of differing lengths and weights. Adam's epsilon is 1e-5: with
+1e-8, numbers whose gradient is a rounding error take whole steps, and adapters differ by up to 4e-5. Compared with
+one process and a batch of 8: the largest relative difference of the losses and of the mean log-probabilities over all
+steps, and of each trained tensor at the end, as norm of the difference over norm. Under FSDP2 and ZeRO-3, `sharded`
+says that every weight of the policy lay in pieces. An objective that couples the pairs of a batch (aot) couples those
+of all processes; under accumulation it couples a micro-batch, which is another objective and is left out.
 
 """
 

@@ -38,7 +38,7 @@ def test_partners_of_a_step_that_is_filled_up_are_real_rows():
 
 def test_how_a_step_is_cut_does_not_change_what_it_sees():
     def steps(order):
-        drawn = [draw for draw in order]
+        drawn = list(order)
         return [[d for d in drawn[i : i + 8] if not d.filler] for i in range(0, len(drawn), 8)]
 
     rows, prompts = list(range(21)), [str(i) for i in range(21)]

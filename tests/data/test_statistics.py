@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from align.data import statistics
 from align.data.row_columns import read_columns
 from align.data.statistics import (
     Drawing,
@@ -90,6 +91,16 @@ def test_a_short_run_is_told_from_the_batches_it_has():
 def singles(*sizes):
     """Columns of single completions with so many prompt and completion tokens, and a label."""
     return read_columns(completions(*(([7] * p, [8] * c, label) for p, c, label in sizes)))
+
+
+def test_of_many_batches_some_are_looked_at_from_first_to_last(monkeypatch):
+    monkeypatch.setattr(statistics, "MOST_BATCHES", 3)
+    columns = sized(*((1, size, 1) for size in range(2, 21)))  # ten batches of 2, the last of 1
+    drawing = Drawing(size=2, order="sequential")
+    assert drawing.rows(columns).tolist() == [0, 1, 8, 9, 18]
+    found = batches_of(columns, drawing)
+    assert (found.drawn, found.max_width) == (3, 21)
+    assert Drawing(size=2, order="sequential", most=3).rows(columns).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_lengths_of_completions_are_told_by_label():

@@ -29,7 +29,12 @@ def test_rows_that_fill_up_do_not_count():
     nan = float("nan")
     given = {"x": torch.tensor([1.0, 50.0]), "y": torch.tensor([nan, 2.0]), "z": torch.tensor([2.0, nan])}
     meter.add(given, torch.cat([MASK, MASK]), {"y"}, real)
-    meter.add({name: torch.tensor([3.0, 5.0]) for name in "xyz"}, torch.cat([MASK, MASK]), {"y"}, torch.ones(2, dtype=torch.bool))
+    meter.add(
+        {name: torch.tensor([3.0, 5.0]) for name in "xyz"},
+        torch.cat([MASK, MASK]),
+        {"y"},
+        torch.ones(2, dtype=torch.bool),
+    )
     means = meter.read(alone)
     assert (means["x"], means["y"], means["z"]) == (3.0, 4.0, pytest.approx(10 / 3))
     assert means["padding_fraction"] == pytest.approx(1 - (3 + 3 + 10) / 32)

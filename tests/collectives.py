@@ -1,0 +1,57 @@
+"""A process of a launch that counts how often processes talk to one another while a recipe trains.
+
+``accelerate launch ... tests/collectives.py OUT RECIPE [KEY=VALUE ...]``: what python code calls; gradients are reduced
+by DDP below python.
+"""
+
+import json
+import sys
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import torch.distributed as dist
+
+NAMES = ("all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "broadcast", "gather", "reduce")
+CALLERS = ("read", "_get_num_items_in_batch", "nested_gather", "store_flos")
+"""Ours: metrics of a logging step, weight of a step's rows; transformers', when it logs: its loss, its operations."""
+counts: Counter[str] = Counter()
+
+
+def counted(name):
+    whole = getattr(dist, name)
+
+    def call(*args, **options):
+        callers = {frame.name for frame in traceback.extract_stack()}
+        counts[next((caller for caller in CALLERS if caller in callers), name)] += training
+        return whole(*args, **options)
+
+    return call
+
+
+training = 0
+for name in NAMES:
+    setattr(dist, name, counted(name))
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from align.cli.main import main  # noqa: E402
+from align.trainers.base import AlignmentTrainer  # noqa: E402
+
+epoch = AlignmentTrainer._run_epoch
+
+
+def run_epoch(*args, **options):
+    global training
+    training = 1
+    try:
+        return epoch(*args, **options)
+    finally:
+        training = 0
+
+
+AlignmentTrainer._run_epoch = run_epoch
+out, *words = sys.argv[1:]
+code = main(["train", *words])
+if dist.get_rank() == 0:
+    Path(out).write_text(json.dumps(counts))
+sys.exit(code)
