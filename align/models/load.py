@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.initialization import no_init_weights
 
 from align.models.locate import Located, locate
+from align.models.quantise import Quantisation, quantisation_config
 from align.models.sharding import kept_whole
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -23,13 +24,27 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A model to load, and how."""
+    """A model to load, and how.
+
+    Attributes:
+        path: a folder, a hub name, a GGUF file, or one inside an installed package.
+        revision: of a hub name.
+        dtype: of the weights.
+        attn_implementation: transformers' own.
+        trust_remote_code: whether code that comes with the model is run.
+        quantisation: of the weights, which are then on ``device``; None for none.
+        arithmetic: number type that quantised weights are multiplied in.
+        device: where quantised weights are brought.
+    """
 
     path: str
     revision: str | None = None
     dtype: torch.dtype = torch.float32
     attn_implementation: str | None = None
     trust_remote_code: bool = False
+    quantisation: Quantisation | None = None
+    arithmetic: torch.dtype = torch.float32
+    device: torch.device | None = None
 
 
 def load_model(source: Source) -> PreTrainedModel:
@@ -119,6 +134,9 @@ def _options(source: Source) -> dict[str, Any]:
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
     if source.attn_implementation is not None:
         options["attn_implementation"] = source.attn_implementation
+    if source.quantisation is not None:
+        options["quantization_config"] = quantisation_config(source.quantisation, source.arithmetic)
+        options["device_map"] = {"": source.device or torch.device("cpu")}
     return {key: value for key, value in options.items() if value is not None}
 
 

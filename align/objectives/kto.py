@@ -1,7 +1,7 @@
 """Kahneman-Tversky optimisation: Ethayarajh et al., 2024, arXiv:2402.01306, Eq. 7.
 
-Departures: the reference point is estimated from completions of other prompts of the batch, as in the authors' code and
-in TRL, and not below 0.
+Departures: the reference point is estimated from completions of other prompts of the optimiser step (in the authors'
+code and in TRL: of the batch), and not below 0.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """Alignment via optimal transport: Melnyk et al., 2024, arXiv:2406.05882: distributions are compared, not pairs.
 
-Sorting couples the pairs of a batch: a batch of one is DPO, and micro-batches of accumulation are sorted by themselves.
+Sorting couples the pairs of a batch: a batch of one is DPO. Batches of several processes are sorted as one; those of an
+accumulation each by itself, so that accumulating is another objective than a larger batch.
 """
 
 from dataclasses import dataclass

@@ -65,6 +65,8 @@ class ModelSettings:
     """Run Python code that comes with the model. Never on unless written here."""
     lora: LoraSettings | None = None
     """Train adapters; absent means every weight is trained."""
+    quantization: Literal["nf4", "fp4", "int8"] | None = None
+    """Hold the frozen weights beneath adapters in 4 or 8 bits (QLoRA); absent means as they are."""
     reference: str = "auto"
     """``base`` (frozen copy), ``adapter_off``, ``none``, a path or hub name; ``auto`` is what the objective needs."""
     reference_sync: ReferenceSyncSettings | None = None

@@ -95,6 +95,14 @@ def fsdp_would_be_idle(device: torch.device) -> bool:
     return os.environ.get(ASKED_FOR_FSDP, "false").lower() == "true" and fsdp_needs_gpu(device)
 
 
+def asked_to_shard() -> str | None:
+    """Return the engine that shards weights and that the launcher asks for, or None."""
+    if os.environ.get(ASKED_FOR_FSDP, "false").lower() == "true":
+        return "fsdp2"
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    return "zero3" if deepspeed and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3" else None
+
+
 def write_engine(engine: Engine, rows: int, checkpoint: Path) -> None:
     """Note in a checkpoint what wrote it, and how many rows its optimiser steps saw on all processes."""
     checkpoint.mkdir(parents=True, exist_ok=True)

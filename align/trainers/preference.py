@@ -19,6 +19,7 @@ from align.data.prepare import PreparedPairs
 from align.data.store import describe
 from align.models.adapters import add_adapter, has_adapter
 from align.models.load import Source, disable_dropout, load_model, load_tokenizer
+from align.models.quantise import is_quantised
 from align.models.reference import FrozenReference, Reference, moving_copy, resolve_reference
 from align.objectives.base import Objective
 from align.objectives.dpo import DPO
@@ -107,6 +108,11 @@ class PreferenceTrainer(AlignmentTrainer):
         )
         if self.reference is not None:
             self.reference.place(self.accelerator)
+        if is_quantised(policy) and self.engine.shards_weights:
+            raise ValueError(
+                f"quantised weights cannot be trained under {self.engine}, which would shard them: use ddp, zero1 or "
+                "zero2"
+            )
         if reference_sync is not None and self.engine.shards_weights:
             raise ValueError(
                 f"model.reference_sync cannot work under {self.engine}, where no process holds all weights: use ddp, "

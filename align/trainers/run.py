@@ -22,6 +22,7 @@ from align.evaluation.generation import BeforeAfter, before_and_after
 from align.models.adapters import has_adapter, lora_config
 from align.models.load import Source, describe_weights, load_model, load_tokenizer
 from align.models.precision import Precision, choose_precision
+from align.models.quantise import is_quantised
 from align.models.sharding import is_partitioned, kept_whole
 from align.objectives.mixture import name_of
 from align.recipe.paths import REFERENCES
@@ -86,7 +87,7 @@ class _Run:
         self.started = time.perf_counter()
         self.arguments: TrainingArguments = training_arguments(recipe, folder.path)
         self.precision = self._choose_precision()
-        self.source = _source(recipe, self.precision)
+        self.source = _source(recipe, self.precision, self.arguments.device)
 
     def execute(self) -> dict[str, Any]:
         with stage(f"loading {self.recipe.model.path}"):
@@ -161,7 +162,8 @@ class _Run:
         file = self.folder.path / "pairs" / f"{name}.jsonl"
         if file.is_file():
             return replace(source, synth=None, path=str(file))
-        sampled = self._whole(self.source) if any(map(is_partitioned, model.parameters())) else model
+        apart = is_quantised(model) or any(map(is_partitioned, model.parameters()))
+        sampled = self._whole(self.source) if apart else model
         with kept_whole():
             generator = sampling_copy(sampled, self.precision.sampling, self.arguments.device)
             pairs, report = synthesise(generator, tokenizer, source.synth)
@@ -197,10 +199,9 @@ class _Run:
         settings = self.recipe.evaluation.generation
         if settings is None or not trainer.is_world_process_zero():
             return None
-        if trainer.engine.shards_weights:  # it was saved whole
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        if trainer.engine.shards_weights or is_quantised(trained):  # what was saved is whole, or goes on whole weights
             trained = self._whole(replace(self.source, path=str(self.folder.path / MODEL_FOLDER), revision=None))
-        else:
-            trained = trainer.accelerator.unwrap_model(trainer.model)
         kind, device = self.precision.sampling, self.arguments.device
         with kept_whole():
             aligned = sampling_copy(trained, kind, device)
@@ -209,7 +210,7 @@ class _Run:
 
     def _whole(self, source: Source) -> Any:
         with kept_whole(), stage(f"loading {source.path}, to sample from"):
-            return load_model(source)
+            return load_model(replace(source, quantisation=None))
 
     def _base(self, trained: Any, kind: torch.dtype, device: torch.device) -> Any:
         if has_adapter(trained):
@@ -305,7 +306,7 @@ def peak_memory_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def _source(recipe: Recipe, precision: Precision) -> Source:
+def _source(recipe: Recipe, precision: Precision, device: torch.device) -> Source:
     model = recipe.model
     return Source(
         path=model.path,
@@ -313,4 +314,7 @@ def _source(recipe: Recipe, precision: Precision) -> Source:
         dtype=precision.weights,
         attn_implementation=model.attn_implementation,
         trust_remote_code=model.trust_remote_code,
+        quantisation=model.quantization,
+        arithmetic=torch.bfloat16 if precision.autocast else torch.float32,
+        device=device,
     )

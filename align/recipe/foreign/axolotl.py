@@ -14,7 +14,7 @@ _CACHE = "prepared pairs are kept below $ALIGN_CACHE, by their content"
 _SFT = "belongs to supervised fine-tuning"
 _OTHER = "belongs to training on samples of the policy"
 _STRENGTH = "tau of ipo, lam of orpo"
-_QUANTISED = "weights are not quantised while they train; load them whole, with model.dtype: bfloat16 to save memory"
+_QUANTISED = "set model.quantization beside model.lora: nf4 or fp4 for 4 bits, int8 for 8"
 _REPORT = "name it in trainer.report_to; its own environment variables say the rest"
 _LORA = "only with adapter: lora or qlora"
 
@@ -105,7 +105,7 @@ _ADAPTERS: Table = {
     "load_in_8bit": missed(_QUANTISED, False),
     "load_in_4bit": missed(_QUANTISED, False),
     "bnb_config_kwargs": dropped("belongs to load_in_4bit"),
-    "gptq": missed(_QUANTISED, False),
+    "gptq": missed("weights are quantised when they are loaded, model.quantization; give the original ones", False),
     "merge_lora": dropped("the adapter is saved; peft merges it"),
     "loraplus_lr_ratio": missed("adapters have one learning rate"),
     "loraplus_lr_embedding": missed("adapters have one learning rate"),

@@ -10,7 +10,7 @@ from align.recipe.foreign.answers import Table, attention, dropped, grouped, mis
 _MEMORY = "a matter of memory or speed, the same loss"
 _LAUNCHER = "the launcher's: accelerate launch --config_file accelerate_configs/... scripts/train.py RECIPE"
 _LORA = "only with use_peft: true"
-_QUANTISED = "weights are not quantised while they train; load them whole, with model.dtype: bfloat16 to save memory"
+_QUANTISED = "set model.quantization beside model.lora: nf4 or fp4 for 4 bits, int8 for 8"
 _LABELS = "batches have no labels; completions are marked by position"
 _RATIOS = "of the objectives that compare log-ratios; TRL 1.16 refuses it for the others"
 _ENCODER = "causal language models only"

@@ -185,7 +185,7 @@ def test_a_loss_is_looked_up_in_the_registry(foreign):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("load_in_4bit: true", "not quantised"),
+        ("load_in_4bit: true", "set model.quantization beside model.lora"),
         ("use_dora: true", "plain LoRA"),
         ("lora_modules_to_save: [lm_head]", "beside adapters"),
         ("disable_dropout: false", "dropout is off"),
