@@ -28,6 +28,7 @@ from align.recipe.paths import REFERENCES
 from align.recipe.schema import EvaluationSettings, ReferenceSyncSettings
 from align.report.console import say
 from align.trainers.base import AlignmentTrainer
+from align.trainers.engine import Engine
 from align.trainers.moving import MovingReference, load_reference, save_reference
 
 
@@ -108,16 +109,7 @@ class PreferenceTrainer(AlignmentTrainer):
         )
         if self.reference is not None:
             self.reference.place(self.accelerator)
-        if is_quantised(policy) and self.engine.shards_weights:
-            raise ValueError(
-                f"quantised weights cannot be trained under {self.engine}, which would shard them: use ddp, zero1 or "
-                "zero2"
-            )
-        if reference_sync is not None and self.engine.shards_weights:
-            raise ValueError(
-                f"model.reference_sync cannot work under {self.engine}, where no process holds all weights: use ddp, "
-                "zero1 or zero2, or leave it out"
-            )
+        _refuse_shards(self.engine, quantised=is_quantised(policy), moves=reference_sync is not None)
         if reference_sync is not None:
             assert isinstance(self.reference, FrozenReference)
             self.add_callback(MovingReference(self.reference, policy, reference_sync))
@@ -230,6 +222,18 @@ class PreferenceTrainer(AlignmentTrainer):
         if self._moves:
             assert isinstance(self.reference, FrozenReference)
             load_reference(self.reference, Path(resume_from_checkpoint))
+
+
+def _refuse_shards(engine: Engine, *, quantised: bool, moves: bool) -> None:
+    """Refuse what needs whole weights in each process, under an engine that shards them."""
+    if not engine.shards_weights:
+        return
+    for asked, what in ((quantised, "quantised weights"), (moves, "model.reference_sync")):
+        if asked:
+            raise ValueError(
+                f"{what} cannot work under {engine}, where no process holds all weights: use ddp, zero1 or zero2, or "
+                "leave it out"
+            )
 
 
 def one_a_row(losses: Tensor, like: Tensor, method: str, row: str) -> Tensor:

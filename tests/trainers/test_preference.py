@@ -9,7 +9,8 @@ import torch
 from align import Mixture, PairTrainer, Part, Smoothed, UnpairedTrainer
 from align.objectives.mixture import trains_unpaired
 from align.objectives.registry import OBJECTIVES
-from align.trainers.preference import length_limit
+from align.trainers.engine import Engine
+from align.trainers.preference import _refuse_shards, length_limit
 from tests.conftest import arguments, losses, pair_rows, rows
 
 PAIRED = [name for name in OBJECTIVES if not OBJECTIVES.build(name).needs_mismatched]
@@ -190,3 +191,11 @@ def test_the_length_limit_is_the_least_of_both(model):
     assert length_limit(model, 100) == 100
     assert length_limit(model, 1000) == 256
     assert length_limit(model, None) == 256
+
+
+@pytest.mark.parametrize("asked", [{"quantised": True, "moves": False}, {"quantised": False, "moves": True}])
+def test_what_needs_whole_weights_is_refused_where_they_are_sharded(asked):
+    for name in ("zero3", "fsdp2"):
+        with pytest.raises(ValueError, match=f"cannot work under {name} with 2 processes"):
+            _refuse_shards(Engine(name=name, processes=2), **asked)
+    _refuse_shards(Engine(name="zero2", processes=2), **asked)
