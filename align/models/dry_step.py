@@ -56,6 +56,7 @@ class DryStep:
     Attributes:
         kept: bytes alive after the policy's forward: what the backward will need.
         peak: largest number of bytes alive at any time, gradients included.
+        working: the same without finished gradients: all there is where each is sharded or added up as it is finished.
         gradients: bytes of gradients at the end.
         small: bytes of all blocks below :data:`SMALL_BLOCK` that the policy's forward takes, freed ones included.
         forward: work of the policy's forward.
@@ -66,6 +67,7 @@ class DryStep:
 
     kept: int
     peak: int
+    working: int
     gradients: int
     small: int
     forward: Work
@@ -120,7 +122,7 @@ def dry_step(
         other: the second model's skeleton; absent, it is one like the policy.
         train: whether to keep activations and run the backward; else only both forwards, as an evaluation does.
         checkpointing: whether the backward computes activations again instead of keeping them.
-        accumulate: whether gradients of an earlier batch are there already.
+        accumulate: whether gradients of an earlier batch are there already, to which this one's are added.
         autocast: number type of autocast, None for none.
         mismatched: shape of rows that both models see before, without gradient; None for none.
 
@@ -130,14 +132,13 @@ def dry_step(
     with ExitStack() as stack:
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         for each in (model, other):
-            if each is not None:
-                _without_numbers(each)
+            _without_numbers(each)
         model.train(train)
         if checkpointing and train:
             stack.enter_context(_checkpointing(model))
         step = _Step(model, shape, autocast)
-        before = _earlier_gradients(model, accumulate)
-        watched = stack.enter_context(_Watch(own=[*_tensors(model), *(_tensors(other) if other is not None else ())]))
+        watched = stack.enter_context(_Watch(own=[*_tensors(model), *_tensors(other)]))
+        watched.set_gradients_aside(model)
         if mismatched is not None:
             _mismatched(_Step(model, mismatched, autocast), model, reference, other)
         before_small, aside = watched.small, watched.work
@@ -148,10 +149,12 @@ def dry_step(
         compared = watched.work
         if train:
             (-F.logsigmoid(logp)).sum().backward()  # type: ignore[no-untyped-call]
+        gradients = _gradient_bytes(model)
         return DryStep(
             kept=kept,
-            peak=watched.peak + before,
-            gradients=_gradient_bytes(model),
+            peak=gradients + watched.working if accumulate else watched.peak,
+            working=watched.working,
+            gradients=gradients,
             small=small,
             forward=forward,
             reference=compared - aside - forward,
@@ -187,6 +190,7 @@ def rough_step(
     return DryStep(
         kept=kept + logits if train else 0,
         peak=(kept + counts.trainable_bytes if train else a_layer) + 3 * logits,
+        working=(kept if train else a_layer) + 3 * logits,
         gradients=counts.trainable_bytes if train else 0,
         small=2 * a_layer * layers if 4 * positions * hidden < SMALL_BLOCK else 0,
         forward=forward,
@@ -226,13 +230,6 @@ class _Step:
             handle.remove()
 
 
-def _earlier_gradients(model: Any, accumulate: bool) -> int:
-    """Put gradients of an earlier batch there, or none, and return their bytes."""
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter) if accumulate and parameter.requires_grad else None
-    return _gradient_bytes(model)
-
-
 def _gradient_bytes(model: Any) -> int:
     return sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
 
@@ -264,11 +261,11 @@ def _checkpointing(model: Any) -> Iterator[None]:
             model.disable_input_require_grads()
 
 
-def _tensors(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
+def _tensors(model: nn.Module | None) -> list[Tensor]:
+    return [] if model is None else [*model.parameters(), *model.buffers()]
 
 
-def _without_numbers(model: nn.Module) -> None:
+def _without_numbers(model: nn.Module | None) -> None:
     """Put fake CPU tensors in the place of a model's own; tensors that are shared stay shared."""
     made: dict[int, Any] = {}
 
@@ -280,7 +277,7 @@ def _without_numbers(model: nn.Module) -> None:
         known: Tensor = made[id(tensor)]
         return known
 
-    for module in model.modules():
+    for module in () if model is None else model.modules():
         owned: Any
         for owned in (module._parameters, module._buffers):
             owned.update({name: fake(tensor) for name, tensor in owned.items() if tensor is not None})
@@ -295,7 +292,7 @@ class _Watch(TorchDispatchMode):
 
     def __init__(self, own: list[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.alive = self.peak = self.small = 0
+        self.alive = self.peak = self.working = self.small = self._aside = 0
         self.work = Work()
         self._known: dict[int, Any] = {id(t.untyped_storage()): t.untyped_storage() for t in own}
 
@@ -307,12 +304,23 @@ class _Watch(TorchDispatchMode):
         results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         fresh = [self._enter(tensor) for tensor in results]
         self.peak = max(self.peak, self.alive)
+        self.working = max(self.working, self.alive - self._aside)
         if func._overloadpacket in FLOPS:
             self.work += Work(flops=float(FLOPS[func._overloadpacket](*args, **given, out_val=out)))
         elif any(fresh) or func._schema.is_mutable:  # else it is a view, which moves nothing
             taken = [leaf for leaf in tree_leaves((args, given)) if isinstance(leaf, Tensor)]
             self.work += Work(traffic=float(sum(_bytes(tensor) for tensor in (*taken, *results))))
         return out
+
+    def set_gradients_aside(self, model: nn.Module) -> None:
+        """Leave a gradient out of what is at work once it is finished."""
+
+        def finished(parameter: Tensor) -> None:
+            self._aside += parameter.grad.nbytes if parameter.grad is not None else 0
+
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(finished)  # type: ignore[no-untyped-call]
 
     def _enter(self, tensor: Tensor) -> bool:
         """Count a storage that is new until nothing holds it any more."""

@@ -171,7 +171,7 @@ def footprint(
     if evaluation is not None:
         stages.append(Stage(name="evaluation", parts={**rest, **held, "activations": evaluation.peak, **kept}))
     if generation is not None:
-        stages.append(Stage(name="before and after", parts={**rest, **held, **_compared(copies, generation)}))
+        stages.append(Stage(name="before and after", parts={**rest, **held, **compared(copies, generation)}))
     unknown = [] if state is not None else [f"optimiser state: how much {optim} keeps is not known here"]
     return Footprint(stages=stages, processes=processes if on_cpu else 1, unknown=unknown)
 
@@ -207,7 +207,14 @@ def cache_bytes(config: Any, itemsize: int) -> int:
 
 
 def advice(
-    plan: Footprint, step: DryStep, *, lora: bool, checkpointing: bool, rows: int, copied: bool = False
+    plan: Footprint,
+    step: DryStep,
+    *,
+    lora: bool,
+    checkpointing: bool,
+    rows: int,
+    copied: bool = False,
+    sharded: bool = False,
 ) -> list[tuple[str, int]]:
     """Return what to change first and about how many bytes that saves, the most effective first.
 
@@ -218,6 +225,7 @@ def advice(
         checkpointing: whether activations are computed again already.
         rows: pairs or single completions in a batch on one device.
         copied: whether the reference is a copy with adapters too.
+        sharded: whether the optimiser sees shards, whose state Adafactor cannot factor.
     """
     parts = plan.peak.parts
     activations = parts.get("activations", 0)
@@ -234,12 +242,20 @@ def advice(
         ways.append((says, (activations + parts.get("kept by malloc", 0)) // 2))
     if activations:
         ways.append(("halve data.max_length: activations follow the longest row", activations // 2))
-    if parts.get("optimiser state", 0):
+    if parts.get("optimiser state", 0) and not sharded:
         ways.append(("set trainer.optim=adafactor", parts["optimiser state"]))
     if "scoring" in parts:
         ways.append(("halve evaluation.generation.batch_size", parts["scoring"] // 2))
     worth = [(text, saved * plan.processes) for text, saved in ways if saved > 0.02 * plan.peak.total]
     return sorted(worth, key=lambda way: -way[1])
+
+
+def compared(copies: Copies, generation: Sampling) -> dict[str, int]:
+    """Return what comparing before and after holds: while the base's copy is made, two passing copies are there."""
+    making, scoring = 2 * copies.policy, max(generation.decoding, generation.scoring)
+    if making > copies.sampling + scoring:
+        return {"aligned copy": copies.sampling, "base copy while it is made": making}
+    return {"aligned copy": copies.sampling, "base copy": copies.sampling, "scoring": scoring}
 
 
 def _factored(shape: Sequence[int]) -> int:
@@ -250,11 +266,3 @@ def _factored(shape: Sequence[int]) -> int:
     for size in outer[:-1]:
         leading *= size
     return leading * (outer[-1] + last)
-
-
-def _compared(copies: Copies, generation: Sampling) -> dict[str, int]:
-    """Return what comparing before and after holds: while the base's copy is made, two passing copies are there."""
-    making, scoring = 2 * copies.policy, max(generation.decoding, generation.scoring)
-    if making > copies.sampling + scoring:
-        return {"aligned copy": copies.sampling, "base copy while it is made": making}
-    return {"aligned copy": copies.sampling, "base copy": copies.sampling, "scoring": scoring}

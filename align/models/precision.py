@@ -38,16 +38,22 @@ def fast_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def choose_precision(dtype: Dtype, device: torch.device, *, lora: bool) -> Precision:
+def choose_precision(dtype: Dtype, device: torch.device, *, lora: bool, fast: bool | None = None) -> Precision:
     """Resolve ``model.dtype``.
 
     ``auto``: float32 weights, so that small updates are not rounded away, under bfloat16 autocast where the
     device is fast at it. On CUDA the frozen weights beneath adapters are bfloat16 too; the adapters stay float32.
+
+    Args:
+        dtype: ``model.dtype``.
+        device: that training uses.
+        lora: whether adapters are trained.
+        fast: whether the device is fast at bfloat16; asked of it where absent.
     """
     if dtype != "auto":
         chosen = getattr(torch, dtype)
         return Precision(chosen, False, chosen, f"{dtype} as the recipe says")
-    fast = fast_bfloat16(device)
+    fast = fast_bfloat16(device) if fast is None else fast
     if not fast:
         return Precision(torch.float32, False, torch.float32, f"float32: {device.type} has no fast bfloat16")
     weights = torch.bfloat16 if device.type == "cuda" and lora else torch.float32

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
+from align.report.scaling_page import on_gpus, title_of
+
 Facts = Mapping[str, Any]
 Row = tuple[str, str]
 
@@ -23,8 +25,7 @@ def page(facts: Facts) -> str:
         ("lengths (tokens)", _lengths(facts)),
         ("duplicates", _duplicates(facts)),
         ("steps", _steps(facts)),
-        ("memory", _memory(facts)),
-        ("time", _time(facts)),
+        *(((title_of(facts["gpus"]), on_gpus(facts)),) if "gpus" in facts else _here(facts)),
         ("output", _output(facts)),
     )
     text = "\n\n".join("\n".join([title, *_aligned(rows)]) for title, rows in sections)
@@ -34,6 +35,11 @@ def page(facts: Facts) -> str:
         text += "\n\n" + "\n".join([f"warnings ({len(warnings)})", *told])
     verdict = "the recipe is valid" + (f", with {_count(len(warnings), 'warning')}" if warnings else "")
     return f"{text}\n\n{facts['recipe']}: {verdict}"
+
+
+def _here(facts: Facts) -> tuple[tuple[str, Iterator[Row]], ...]:
+    """Return what a run costs on this machine."""
+    return ("memory", _memory(facts)), ("time", _time(facts))
 
 
 def size(count: float) -> str:
@@ -203,7 +209,8 @@ def _output(facts: Facts) -> Iterator[Row]:
     if output["checkpoints"]:
         kept = f"{_count(output['checkpoints'], 'checkpoint')} of {size(output['checkpoint_bytes'])}"
         yield "checkpoints", f"{kept}, {output['kept']} of them there at once"
-    yield "disk", f"{size(output['disk_needed'])} needed, {size(output['disk_free'])} free"
+    free = "" if output["disk_free"] is None else f", {size(output['disk_free'])} free"
+    yield "disk", f"{size(output['disk_needed'])} needed{free}"
 
 
 def _aligned(rows: Iterator[Row]) -> list[str]:

@@ -18,10 +18,14 @@ from align.sampling.scorers import load_scorer
 from align.trainers.combinations import asks_for_completions, mistakes
 
 
-def check(recipe: Recipe) -> list[str]:
+def check(recipe: Recipe, *, gpus: int | None = None) -> list[str]:
     """Return a line for each part that was found in order.
 
     Nothing is tokenised and no model is built; the first row of every source is read.
+
+    Args:
+        recipe: of the run.
+        gpus: how many it is planned on elsewhere; None for this machine.
 
     Raises:
         ValueError: naming everything that is not in order.
@@ -34,7 +38,7 @@ def check(recipe: Recipe) -> list[str]:
         *(partial(_source, part, source, recipe.data.on_bad_row, unpaired) for part, source in data),
         partial(_generation, recipe),
     ]
-    return together(parts, mistakes(recipe))
+    return together(parts, mistakes(recipe, gpus=gpus))
 
 
 def together(parts: Sequence[Callable[[], list[str]]], problems: Sequence[str] = ()) -> list[str]:

@@ -13,12 +13,13 @@ from huggingface_hub import constants, try_to_load_from_cache
 from align.models.load import ADAPTER_CONFIG
 from align.models.locate import Located, locate
 from align.models.precision import fast_bfloat16
+from align.models.quantise import quantisation_faults
 from align.objectives.mixture import name_of
 from align.recipe.paths import REFERENCES
 from align.recipe.schema import Recipe
 from align.recipe.trainer_fields import DEFAULTS
 from align.sampling.prompts import load_prompts
-from align.trainers.engine import fsdp_would_be_idle, idle_fsdp
+from align.trainers.engine import asked_to_shard, fsdp_would_be_idle, idle_fsdp
 
 LENGTH_COLUMN = "length"
 """The column of prepared pairs that says how long a pair is."""
@@ -75,31 +76,45 @@ UNPAIRED_METRICS = (
 """What an evaluation on single completions measures; ``kl`` where the objective needs mismatched ones."""
 
 
-def mistakes(recipe: Recipe) -> list[str]:
-    """Return what cannot work, each naming the settings that clash and the likely fix."""
+def mistakes(recipe: Recipe, *, gpus: int | None = None) -> list[str]:
+    """Return what cannot work, each naming the settings that clash and the likely fix.
+
+    Args:
+        recipe: of the run.
+        gpus: how many it is planned on elsewhere; None for this machine, whose devices and weights are looked at.
+    """
     trainer = recipe.trainer
     found = (
-        *_weights(recipe),
-        *_number_types(recipe),
-        *_attention(recipe),
+        *_weights(recipe, here=gpus is None),
+        *(_number_types(recipe) if gpus is None else _kept_off_gpus(recipe)),
+        *_attention(recipe, device_of(recipe) if gpus is None else torch.device("cuda")),
         *_packages(trainer),
         *_sampling_order(trainer),
         *_best_model(recipe),
         *_loading(trainer),
-        *_mismatched(recipe),
-        *_engine(recipe),
+        *_mismatched(recipe, int(os.environ.get("WORLD_SIZE", "1")) if gpus is None else gpus),
+        *(_engine(recipe) if gpus is None else ()),
+        *_quantised(recipe, device_of(recipe) if gpus is None else torch.device("cuda")),
     )
     return list(found)
 
 
-def cautions(recipe: Recipe) -> list[str]:
-    """Return what works, but perhaps not as it was meant."""
+def cautions(recipe: Recipe, *, here: bool = True) -> list[str]:
+    """Return what works, but perhaps not as it was meant.
+
+    Args:
+        recipe: of the run.
+        here: whether it is to run on this machine.
+    """
     trainer = recipe.trainer
-    found = (*_stopping(trainer), *_slow_types(recipe), *_recomputing(trainer), *_several_gpus(trainer))
-    return [*found, *_shared(recipe)]
+    slow, several = (_slow_types(recipe), _several_gpus(trainer)) if here else ((), ())
+    found = [*_stopping(trainer), *slow, *_recomputing(trainer), *several, *_shared(recipe)]
+    if recipe.model.quantization is not None:
+        found.append("model.quantization: memory is counted as if weights were not quantised, which is too much")
+    return found
 
 
-def _weights(recipe: Recipe) -> Iterator[str]:
+def _weights(recipe: Recipe, *, here: bool) -> Iterator[str]:
     """Look for weights, without opening any: of the policy, and of a reference with a path of its own."""
     named = {"model.path": recipe.model.path}
     if recipe.model.reference not in REFERENCES and recipe.objective.needs_reference:
@@ -111,15 +126,17 @@ def _weights(recipe: Recipe) -> Iterator[str]:
             yield f"{key}: {error}"
             continue
         if located.gguf_file is None:
-            yield from _folder(key, located) if Path(located.path).is_dir() else _hub(key, located.path)
+            yield from _folder(key, located, here) if Path(located.path).is_dir() else _hub(key, located.path)
 
 
-def _folder(key: str, located: Located) -> Iterator[str]:
+def _folder(key: str, located: Located, here: bool) -> Iterator[str]:
     folder = Path(located.path)
     if not list(folder.glob("*config.json")):
         yield f"{key} {folder} holds no model: there is no config.json in it"
     elif not (folder / ADAPTER_CONFIG).is_file() and not list(folder.glob("*.safetensors")):
         pickled = list(folder.glob("*.bin")) + list(folder.glob("*.pt")) + list(folder.glob("*.pth"))
+        if not here and not pickled:
+            return  # a plan needs no weights
         said = f"only pickled weights ({pickled[0].name}), which are not loaded" if pickled else "no weights"
         yield f"{key} {folder} holds {said}; save the model there with save_pretrained, which writes safetensors"
 
@@ -143,23 +160,33 @@ def _number_types(recipe: Recipe) -> Iterator[str]:
             "trainer.fp16=true cannot work on the CPU, whose gradients are not scaled: set trainer.bf16=true, or leave "
             "both out (model.dtype=auto takes what the device does well)"
         )
-    if trainer.get("fp16") and dtype == "float16" and recipe.model.lora is None:
-        yield (
-            "trainer.fp16=true with model.dtype=float16 cannot train every weight: gradients in float16 cannot be "
-            "unscaled; leave model.dtype out, or set model.lora"
-        )
+    yield from _unscaled(recipe)
     if device.type == "cuda" and not fast_bfloat16(device):
         for key, asked in (("trainer.bf16=true", trainer.get("bf16")), ("model.dtype=bfloat16", dtype == "bfloat16")):
             if asked:
                 yield f"{key}: this GPU has no bfloat16; leave it out, or set trainer.fp16=true"
 
 
-def _attention(recipe: Recipe) -> Iterator[str]:
+def _unscaled(recipe: Recipe) -> Iterator[str]:
+    if recipe.trainer.get("fp16") and recipe.model.dtype == "float16" and recipe.model.lora is None:
+        yield (
+            "trainer.fp16=true with model.dtype=float16 cannot train every weight: gradients in float16 cannot be "
+            "unscaled; leave model.dtype out, or set model.lora"
+        )
+
+
+def _kept_off_gpus(recipe: Recipe) -> Iterator[str]:
+    yield from _unscaled(recipe)
+    if recipe.trainer.get("use_cpu"):
+        yield "trainer.use_cpu=true keeps a run off the GPUs that --gpus plans it on: leave one of them out"
+
+
+def _attention(recipe: Recipe, device: torch.device) -> Iterator[str]:
     chosen = recipe.model.attn_implementation or ""
     if not chosen.startswith("flash_attention"):
         return
     key = f"model.attn_implementation={chosen}"
-    if device_of(recipe).type == "cpu":
+    if device.type == "cpu":
         yield f"{key} works on GPUs only, and training would use the CPU: leave it out, or name sdpa"
     elif chosen == "flash_attention_2" and find_spec("flash_attn") is None:
         yield f"{key} needs a package: pip install flash-attn, or name sdpa"
@@ -208,9 +235,9 @@ def _loading(trainer: Any) -> Iterator[str]:
         yield "trainer.push_to_hub=true cannot work with HF_HUB_OFFLINE=1: unset one of them"
 
 
-def _mismatched(recipe: Recipe) -> Iterator[str]:
+def _mismatched(recipe: Recipe, processes: int) -> Iterator[str]:
     key, accumulated = "per_device_train_batch_size", "gradient_accumulation_steps"
-    step = int(os.environ.get("WORLD_SIZE", "1"))
+    step = processes
     for name in (key, accumulated):
         step *= int(recipe.trainer.get(name, DEFAULTS.get(name, 1)))
     if recipe.objective.needs_mismatched and step == 1:
@@ -224,6 +251,25 @@ def _engine(recipe: Recipe) -> Iterator[str]:
     device = device_of(recipe)
     if fsdp_would_be_idle(device):
         yield idle_fsdp(device)
+
+
+def _quantised(recipe: Recipe, device: torch.device) -> Iterator[str]:
+    model = recipe.model
+    if model.quantization is None:
+        return
+    try:
+        located = locate(model.path)
+    except ValueError:
+        located = None  # among the mistakes of weights
+    moves = model.reference_sync is not None
+    yield from quantisation_faults(
+        model.quantization, device, located, lora=model.lora is not None, reference=model.reference, moves=moves
+    )
+    if (engine := asked_to_shard()) is not None:
+        yield (
+            f"model.quantization={model.quantization} cannot work under {engine}, which would shard the weights: "
+            "launch with accelerate_configs/ddp.yaml, zero1.yaml or zero2.yaml"
+        )
 
 
 def _stopping(trainer: Any) -> Iterator[str]:

@@ -131,6 +131,25 @@ class PlannedRun:
         """Positions of an average batch, padding included."""
         return self.train.sequences * self.train.batches.mean_width
 
+    @property
+    def eval_tokens(self) -> int:
+        """Positions of one pass over the held-out rows on one process."""
+        if self.held_out is None:
+            return 0
+        sequences = len(self.held_out.sides) * len(self.held_out.columns)
+        return round(sequences * self.held_out.batches.mean_width / self.processes)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of a batch on one device."""
+        return min(self.train.size, len(self.train.columns))
+
+    @property
+    def copies_adapters(self) -> bool:
+        """Whether the reference is a copy with adapters too."""
+        model = self.recipe.model
+        return model.reference_sync is not None or model.reference not in ("auto", "none")
+
 
 class Costs:
     """Memory and time of a run.
@@ -151,18 +170,18 @@ class Costs:
         copied = run.model.reference not in ("none", "adapter_off")
         self.reference_bytes = (counts(other) if other is not None else self.counts).weight_bytes if copied else 0
         made = [source.synth for source in run.recipe.data.train if source.synth is not None]
-        self._synth = made[0] if made and run.synthetic else None
+        self.synth = made[0] if made and run.synthetic else None
 
     def facts(self) -> Facts:
         """Return the sections ``memory`` and ``time``."""
         run = self.run
         speed = self._measured()
         with stage("following a training step without numbers"):
-            widest = self._largest(run.train)
+            widest = self.largest(run.train)
             speed = speed.best(self._measured())
-            evaluation = self._largest(run.held_out, train=False) if run.held_out is not None else None
+            evaluation = self.largest(run.held_out, train=False) if run.held_out is not None else None
             speed = speed.best(self._measured())
-            usual = self._step(run.train.usual, mismatched=run.train.usual_mismatched)
+            usual = self.step(run.train.usual, mismatched=run.train.usual_mismatched)
             speed = speed.best(self._measured())
         return {"memory": self._memory(widest, evaluation), "time": self._time(usual, run.train.usual, speed)}
 
@@ -176,8 +195,8 @@ class Costs:
             widest,
             lora=self.recipe.model.lora is not None,
             checkpointing=checkpointing(self.recipe.trainer),
-            rows=min(self.run.train.size, len(self.run.train.columns)),
-            copied=self.recipe.model.reference_sync is not None or self.recipe.model.reference not in ("auto", "none"),
+            rows=self.run.rows_at_once,
+            copied=self.run.copies_adapters,
         )
         if verdict != "fits":
             first = "; ".join(f"{text} (about {saved / 2**30:.1f} GiB less)" for text, saved in ways[:3])
@@ -214,13 +233,14 @@ class Costs:
             optim=self.run.optim,
             shapes=self.shapes,
             evaluation=evaluation,
-            synth=self._sampling(self._synth),
-            generation=self._sampling(self.recipe.evaluation.generation),
+            synth=self.sampling(self.synth),
+            generation=self.sampling(self.recipe.evaluation.generation),
             on_cpu=on_cpu,
             processes=self.run.processes,
         )
 
-    def _sampling(self, settings: SynthSettings | GenerationSettings | None) -> Sampling | None:
+    def sampling(self, settings: SynthSettings | GenerationSettings | None) -> Sampling | None:
+        """Return a stage that samples, or None where there is none."""
         if settings is None:
             return None
         tokens, longest = sampled_tokens(settings, self.model.tokenizer)
@@ -241,18 +261,14 @@ class Costs:
         return measure_speed(self.arguments.device, self.model.arithmetic, (rows, hidden, inner))
 
     def _time(self, usual: DryStep, shape: BatchShape, speed: Speed) -> Facts:
-        synth = _tokens(self._synth, self.model)
-        held_out, eval_tokens = self.run.held_out, 0
-        if held_out is not None:
-            sequences = len(held_out.sides) * len(held_out.columns)
-            eval_tokens = round(sequences * held_out.batches.mean_width / self.run.processes)
+        synth = _tokens(self.synth, self.model)
         taken = duration(
             self.run.plan,
             usual,
             shape.sequences * shape.width,
             speed,
             counts=self.counts,
-            eval_tokens=eval_tokens,
+            eval_tokens=self.run.eval_tokens,
             synth=synth,
             generation=_tokens(self.recipe.evaluation.generation, self.model),
         )
@@ -273,22 +289,39 @@ class Costs:
             "cores": os.cpu_count() or 1,
         }
 
-    def _largest(self, split: PlannedSplit, *, train: bool = True) -> DryStep:
+    def largest(self, split: PlannedSplit, *, train: bool = True, model: PlannedModel | None = None) -> DryStep:
+        """Return a step of the largest batch that a split can have; see :meth:`step`."""
         limit = length_limit(self.model.policy, self.recipe.data.max_length)
-        return self._step(split.widest, mismatched=split.widest_mismatched(limit), train=train)
+        return self.step(split.widest, mismatched=split.widest_mismatched(limit), train=train, model=model)
 
-    def _step(self, shape: BatchShape, *, mismatched: BatchShape | None, train: bool = True) -> DryStep:
+    def step(
+        self,
+        shape: BatchShape,
+        *,
+        mismatched: BatchShape | None,
+        train: bool = True,
+        model: PlannedModel | None = None,
+    ) -> DryStep:
+        """Return a step without numbers; a rough one, with a warning, where it cannot be followed.
+
+        Args:
+            shape: of the batch.
+            mismatched: of mismatched rows, None for none.
+            train: whether it is a step of training or of an evaluation.
+            model: models in other types than the run's.
+        """
         recomputed = checkpointing(self.recipe.trainer)
+        model = self.model if model is None else model
         try:
             return dry_step(
-                self.model.policy,
+                model.policy,
                 shape,
-                reference=self.model.reference,
-                other=self.model.other,
+                reference=model.reference,
+                other=model.other,
                 train=train,
                 checkpointing=recomputed,
                 accumulate=self.arguments.gradient_accumulation_steps > 1,
-                autocast=self.model.autocast,
+                autocast=model.autocast,
                 mismatched=mismatched,
             )
         except Exception as error:  # a model's own code may do anything
@@ -296,10 +329,10 @@ class Costs:
             caution = f"memory and time are rough: a step cannot be followed without numbers ({reason})"
             self.warnings += [caution] if caution not in self.warnings else []
             return rough_step(
-                self.model.config,
+                model.config,
                 self.counts,
                 shape,
-                referred=self.model.reference != "none",
+                referred=model.reference != "none",
                 train=train,
                 checkpointing=recomputed,
                 mismatched=mismatched,

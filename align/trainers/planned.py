@@ -19,7 +19,7 @@ from align.models.load import Source, load_tokenizer
 from align.models.precision import Precision, choose_precision
 from align.models.skeleton import load_config, skeleton
 from align.recipe.paths import REFERENCES
-from align.recipe.schema import GenerationSettings, Recipe, SourceSettings, SynthSettings
+from align.recipe.schema import GenerationSettings, LoraSettings, Recipe, SourceSettings, SynthSettings
 from align.sampling.prompts import load_prompts
 from align.trainers.check import reference_kind, trains_on_completions
 from align.trainers.combinations import checkpointing
@@ -36,6 +36,7 @@ class PlannedModel:
         source: where it is loaded from, and in which number type.
         config: its config.
         policy: on the meta device, adapters on.
+        lora: those adapters; None for none.
         tokenizer: of the policy.
         reference: kind of reference, or a model's path.
         other: a reference with a path of its own, as structure.
@@ -46,6 +47,7 @@ class PlannedModel:
     source: Source
     config: Any
     policy: Any
+    lora: LoraSettings | None
     tokenizer: PreTrainedTokenizerBase
     reference: str
     other: Any
@@ -80,14 +82,22 @@ class PlannedRows:
         return noun_of(self.train.column_names)
 
 
-def plan_model(recipe: Recipe, arguments: TrainingArguments) -> PlannedModel:
+def plan_model(recipe: Recipe, arguments: TrainingArguments, *, on_gpus: bool = False) -> PlannedModel:
     """Read configs and tokenizer, build the structure, and check that the parts fit.
+
+    Args:
+        recipe: of the run.
+        arguments: of its trainer.
+        on_gpus: whether number types are those of GPUs that are fast at bfloat16, whatever is here.
 
     Raises:
         ValueError: if they do not.
     """
-    settings = recipe.model
-    precision = choose_precision(settings.dtype, arguments.device, lora=settings.lora is not None)
+    settings, lora = recipe.model, recipe.model.lora is not None
+    if on_gpus:
+        precision = choose_precision(settings.dtype, torch.device("cuda"), lora=lora, fast=True)
+    else:
+        precision = choose_precision(settings.dtype, arguments.device, lora=lora)
     source = Source(
         path=settings.path,
         revision=settings.revision,
@@ -105,12 +115,26 @@ def plan_model(recipe: Recipe, arguments: TrainingArguments) -> PlannedModel:
         source=source,
         config=config,
         policy=policy,
+        lora=settings.lora,
         tokenizer=tokenizer,
         reference=kind,
         other=_other(replace(source, path=kind, revision=None), tokenizer) if own else None,
         precision=precision,
         autocast=_autocast(recipe, arguments, precision),
     )
+
+
+def computing_in(model: PlannedModel, dtype: torch.dtype) -> PlannedModel:
+    """Return the same models with all weights in one type, as engines have them that cast them before they compute."""
+
+    def cast(structure: Any) -> Any:
+        for parameter in structure.parameters():
+            parameter.data = parameter.data.to(dtype)
+        return structure
+
+    source = replace(model.source, dtype=dtype)
+    other = None if model.other is None else cast(skeleton(replace(source, path=model.reference, revision=None)))
+    return replace(model, policy=cast(skeleton(source, model.lora, config=model.config)), other=other, autocast=None)
 
 
 @contextmanager

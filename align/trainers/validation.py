@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from align.data.statistics import (
     repeats_in,
 )
 from align.models.adapters import has_adapter
+from align.models.gpus import Gpus
 from align.models.load import describe_weights
 from align.models.skeleton import dropouts
 from align.objectives.mixture import name_of
@@ -34,12 +35,20 @@ from align.trainers.folder import RunFolder
 from align.trainers.forecast import Schedule, checkpoint_bytes, schedule
 from align.trainers.planned import PlannedModel, PlannedRows, check_vocabulary, plan_model, plan_rows
 from align.trainers.preference import length_limit
+from align.trainers.scaling import Scaling
 from align.trainers.unpaired_cautions import batch_cautions, label_cautions
 
 Facts = dict[str, Any]
 
 
-def validate(recipe: Recipe, name: str, *, processes: int | None = None) -> Facts:
+def validate(
+    recipe: Recipe,
+    name: str,
+    *,
+    processes: int | None = None,
+    gpus: Gpus | None = None,
+    words: Sequence[str] = ("RECIPE",),
+) -> Facts:
     """Return what a run of a recipe would be: model, data, steps, memory, time, and warnings.
 
     Rows are prepared and kept for training. No weights are loaded, and nothing is written to the run folder.
@@ -48,21 +57,32 @@ def validate(recipe: Recipe, name: str, *, processes: int | None = None) -> Fact
         recipe: a loaded recipe.
         name: what a folder made from a digest begins with.
         processes: that will train together; as launched where absent.
+        gpus: elsewhere, that the run is planned on; this machine's memory and speed are then left out.
+        words: recipe and overrides, as they are given to ``scripts/train.py``, for the command that starts the run.
 
     Raises:
         ValueError: naming everything that cannot work, as far as one mistake does not hide another.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1")) if processes is None else processes
-    if count < 1:
-        raise ValueError(f"--processes must be at least 1, got {count}")
-    check(recipe)
+    count = _processes(processes, gpus)
+    check(recipe, gpus=None if gpus is None else gpus.count)
     folder = RunFolder.claim(recipe, name)
     _check_writable(folder.path)
-    arguments = training_arguments(recipe, folder.path)
+    # What only a GPU can do is not asked of this machine.
+    arguments = training_arguments(recipe, folder.path, **({} if gpus is None else {"use_cpu": True, "tf32": None}))
     with stage("reading the model's config and tokenizer"):
-        model = plan_model(recipe, arguments)
+        model = plan_model(recipe, arguments, on_gpus=gpus is not None)
     with plan_rows(recipe, model, folder.path) as rows:
-        return _Validation(recipe, arguments, folder, model, rows, count).facts(name)
+        return _Validation(recipe, arguments, folder, model, rows, count, gpus).facts(name, words)
+
+
+def _processes(asked: int | None, gpus: Gpus | None) -> int:
+    if gpus is not None and asked is not None:
+        raise ValueError("--processes beside --gpus: a run on GPUs has one process for each; leave --processes out")
+    count = gpus.count if gpus is not None else asked
+    count = int(os.environ.get("WORLD_SIZE", "1")) if count is None else count
+    if count < 1:
+        raise ValueError(f"--processes must be at least 1, got {count}")
+    return count
 
 
 class _Validation:
@@ -76,10 +96,11 @@ class _Validation:
         model: PlannedModel,
         rows: PlannedRows,
         processes: int,
+        gpus: Gpus | None,
     ) -> None:
         self.recipe, self.arguments, self.folder = recipe, arguments, folder
-        self.model, self.rows, self.processes = model, rows, processes
-        self.warnings = cautions(recipe)
+        self.model, self.rows, self.processes, self.gpus = model, rows, processes, gpus
+        self.warnings = cautions(recipe, here=gpus is None)
         self.train = read_columns(rows.train, "training")
         self.held_out = read_columns(rows.held_out, "held-out") if rows.held_out is not None else None
         self.warnings += check_vocabulary(model, max(c.largest_id for c in self._splits().values()), rows.noun)
@@ -102,7 +123,7 @@ class _Validation:
             size=self.arguments.train_batch_size,
             order=str(self.recipe.trainer.get("train_sampling_strategy", "random")),
             accumulate=self.arguments.gradient_accumulation_steps * self.processes,
-            most=self.plan.micro_steps,
+            most=self.plan.micro_steps * self.processes,
         )
         unpaired = self.train.desirable is not None
         return self._planned(self.train, drawing, tuple(self.train.sides) if unpaired else self.recipe.objective.reads)
@@ -124,7 +145,7 @@ class _Validation:
             mismatched=mismatched_batches_of(columns, drawing, limit) if mismatched else None,
         )
 
-    def facts(self, name: str) -> Facts:
+    def facts(self, name: str, words: Sequence[str]) -> Facts:
         """Return all sections; the warnings come last, when all are known."""
         sections = {
             "recipe": name,
@@ -137,7 +158,8 @@ class _Validation:
             "duplicates": self._duplicates(),
             "steps": self._steps(),
         }
-        costs = self.costs.facts()
+        gpus = self.gpus
+        costs = self.costs.facts() if gpus is None else {"gpus": Scaling(self.costs, gpus, words).facts()}
         self._warn_of_steps()
         self._warn_of_completions()
         return {**sections, **costs, "warnings": [*self.warnings, *self.costs.warnings]}
@@ -191,8 +213,8 @@ class _Validation:
         kept = self.costs.reference_bytes if self.recipe.model.reference_sync is not None else 0
         each = checkpoint_bytes(self.costs.counts, self.costs.optimiser_bytes) + kept
         needed = each * self.plan.kept + checkpoint_bytes(self.costs.counts, 0)
-        free = shutil.disk_usage(_existing(path)).free
-        if needed > free:
+        free = shutil.disk_usage(_existing(path)).free if self.gpus is None else None
+        if free is not None and needed > free:
             self.warnings.append(
                 f"checkpoints and the model need {needed / 2**30:.1f} GiB of disk, {free / 2**30:.1f} GiB are free: "
                 "lower trainer.save_total_limit, or name another output.dir"

@@ -46,8 +46,8 @@ def test_the_first_lines_say_command_time_and_result(path):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_loads_and_is_in_order(path, hh_or_pairs):
-    recipe = load_recipe(path, data_overrides(path, hh_or_pairs))
+def test_every_recipe_loads_and_is_in_order(path, hh_or_pairs, model_dir):
+    recipe = load_recipe(path, [*data_overrides(path, hh_or_pairs), *model_overrides(path, model_dir)])
     assert any(line.startswith("objective:") for line in check(recipe))
 
 
@@ -72,6 +72,11 @@ def test_every_recipe_runs_one_step_on_a_small_model(path, model_dir, hh_or_pair
 
 def data_overrides(path, pairs):
     return [] if "synth:" in path.read_text() else [f"data.train={pairs}"]
+
+
+def model_overrides(path, folder):
+    """A small model in the place of one that is only on the hub."""
+    return [] if "path: package:" in path.read_text() else [f"model.path={folder}"]
 
 
 @pytest.fixture

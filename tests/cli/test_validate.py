@@ -35,6 +35,33 @@ def test_json_is_one_object_and_nothing_else(recipe, capsys):
     assert facts["warnings"] == []
 
 
+def test_gpus_that_are_not_here(tmp_path, model_dir, pairs_file, capsys):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"model: {{path: {model_dir}}}\ndata: {{train: {pairs_file}, max_length: 48}}\nobjective: dpo\n")
+    words = [str(path), f"output.dir={tmp_path / 'run'}", "--gpus", "8", "--gpu-memory", "40", "--json"]
+    assert main(["validate", *words]) == 0
+    gpus = json.loads(capsys.readouterr().out)["gpus"]
+    assert (gpus["count"], gpus["memory"], gpus["tflops"]) == (8, 40.0, 989.0)
+    assert [row["engine"] for row in gpus["engines"]] == ["ddp", "zero1", "zero2", "fsdp2", "zero3"]
+    assert gpus["command"].endswith(f"--num_processes 8 scripts/train.py {path} output.dir={tmp_path / 'run'}")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--gpu-memory", "80"], "--gpu-memory without --gpus"),
+        (["--gpus", "0"], "--gpus must be more than 0, got 0"),
+        (["--gpus", "8", "--gpu-memory", "-1"], "--gpu-memory must be more than 0, got -1"),
+        (["--gpus", "8", "--utilisation", "2"], "--utilisation is a share of the peak"),
+        (["--gpus", "8", "--processes", "2"], "--processes beside --gpus"),
+        (["--gpus", "8"], "trainer.use_cpu=true keeps a run off the GPUs"),
+    ],
+)
+def test_options_that_cannot_be(recipe, words, message, capsys):
+    assert main(["validate", str(recipe), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -94,7 +94,20 @@ def test_a_reference_takes_time_and_keeps_nothing(source):
 def test_gradients_of_an_earlier_batch_count(source):
     once, more = stepped(source), stepped(source, accumulate=True)
     assert once.gradients == more.gradients
+    assert more.peak == more.gradients + more.working  # to which each is added as it is finished
     assert more.peak > once.peak
+
+
+def test_at_work_is_what_is_there_beside_finished_gradients(source):
+    """Of a narrow batch, most of what is there in the end are gradients."""
+    narrow = BatchShape(sequences=2, width=4, completion_tokens=2)
+    step = stepped(source, narrow)
+    assert step.peak >= step.gradients
+    assert step.kept <= step.working < step.peak
+    largest = max(p.nbytes for p in skeleton(source).parameters())
+    assert step.working < step.kept + 3 * largest  # a gradient at a time, and what it is made of
+    evaluation = stepped(source, narrow, train=False)
+    assert evaluation.working == evaluation.peak
 
 
 def test_an_evaluation_keeps_nothing(source):

@@ -23,7 +23,9 @@ from tests.conftest import tiny_config
 
 COUNTS = Counts(parameters=1000, trainable=100, weight_bytes=4000, trainable_bytes=400)
 COPIES = Copies(policy=4000, reference=4000, sampling=2000, loading=2)
-STEP = DryStep(kept=500, peak=900, gradients=400, small=10_000, forward=Work(), reference=Work(), backward=Work())
+STEP = DryStep(
+    kept=500, peak=900, working=600, gradients=400, small=10_000, forward=Work(), reference=Work(), backward=Work()
+)
 SAMPLING = Sampling(sequences=2, width=10, new_tokens=4, cache_bytes=8, vocabulary=50)
 
 

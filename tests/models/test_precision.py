@@ -31,6 +31,12 @@ def test_auto(monkeypatch, device, fast, lora, weights, autocast):
     assert device in chosen.reason
 
 
+def test_a_device_that_is_not_here_is_not_asked(monkeypatch):
+    monkeypatch.setattr(precision, "fast_bfloat16", lambda device: pytest.fail("asked"))
+    chosen = choose_precision("auto", torch.device("cuda"), lora=True, fast=True)
+    assert (chosen.weights, chosen.autocast) == (torch.bfloat16, True)
+
+
 @pytest.mark.parametrize(("capabilities", "fast"), [({"amx_tile": True}, True), ({"avx512_bf16": True}, False)])
 def test_cpus_are_fast_at_bfloat16_only_with_tiles(monkeypatch, capabilities, fast):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from align.report import validation_page
 from align.report.validation_page import page
 
 SPREAD = {"min": 1, "mean": 20.4, "median": 18.0, "p95": 40.0, "max": 1200}
@@ -171,3 +172,15 @@ def test_an_objective_that_reads_one_side(facts):
     facts["steps"]["sides"] = ["rejected"]
     said = "the objective reads the rejected alone, evaluations compute both sides"
     assert said in " ".join(page(facts).split())
+
+
+def test_gpus_elsewhere_take_the_place_of_memory_and_time(facts, monkeypatch):
+    del facts["memory"], facts["time"]
+    facts["gpus"], facts["output"]["disk_free"] = {}, None
+    monkeypatch.setattr(validation_page, "title_of", lambda gpus: "on 8 GPUs")
+    monkeypatch.setattr(validation_page, "on_gpus", lambda facts: iter([("zero2", " 1.0   fits")]))
+    text = page(facts)
+    titles = [line for line in text.splitlines() if line and not line.startswith(" ")]
+    assert titles[-4:-1] == ["steps", "on 8 GPUs", "output"]
+    assert "  zero2                1.0   fits\n" in text
+    assert line(text, "disk").endswith("needed")  # how much is free here does not matter there

@@ -203,3 +203,34 @@ def test_an_evaluation_on_single_completions_measures_them(model, tokenizer, tmp
         "model_preparation_time",
         "epoch",
     }
+
+
+def test_a_plan_on_gpus_is_not_judged_by_this_machine(recipe, missing, tmp_path):
+    asked = recipe("trainer.fp16=true", "trainer.use_cpu=false", "model.attn_implementation=flash_attention_3")
+    assert len(mistakes(asked)) >= 1
+    assert mistakes(asked, gpus=8) == []
+    (said,) = mistakes(recipe("trainer.fp16=true", "model.dtype=float16", "trainer.use_cpu=false"), gpus=8)
+    assert "cannot be unscaled" in said
+    (said,) = mistakes(recipe(), gpus=8)
+    assert said.startswith("trainer.use_cpu=true keeps a run off the GPUs")
+
+
+def test_weights_need_not_be_here_for_a_plan(recipe, model_dir, tmp_path):
+    (tmp_path / "config-only").mkdir()
+    (tmp_path / "config-only" / "config.json").write_text((model_dir / "config.json").read_text())
+    asked = recipe(f"model.path={tmp_path / 'config-only'}", "trainer.use_cpu=false")
+    assert any("holds no weights" in text for text in mistakes(asked))
+    assert mistakes(asked, gpus=8) == []
+
+
+def test_eight_gpus_see_eight_rows(recipe):
+    asked = recipe("objective=kto", "trainer.per_device_train_batch_size=1", "trainer.use_cpu=false")
+    assert any("per_device_train_batch_size=1 cannot work" in text for text in mistakes(asked))
+    assert mistakes(asked, gpus=8) == []
+
+
+def test_slow_number_types_of_this_machine_say_nothing_of_gpus(recipe, monkeypatch):
+    monkeypatch.setattr(combinations, "fast_bfloat16", lambda device: False)
+    asked = recipe("trainer.bf16=true")
+    assert any("no bfloat16 tiles" in text for text in cautions(asked))
+    assert cautions(asked, here=False) == []

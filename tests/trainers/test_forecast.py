@@ -110,6 +110,7 @@ SPEED = Speed(flops=1e9, traffic=1e6, dtype=torch.float32, threads=1)
 STEP = DryStep(
     kept=0,
     peak=0,
+    working=0,
     gradients=0,
     small=0,
     forward=Work(flops=1e9, traffic=1e6),

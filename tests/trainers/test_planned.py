@@ -10,7 +10,7 @@ from align.data.prepare import prepare_pairs, split_by_prompt
 from align.objectives.registry import OBJECTIVES
 from align.recipe.load import load_recipe
 from align.recipe.trainer_arguments import training_arguments
-from align.trainers.planned import check_vocabulary, plan_model, plan_rows, sampled_tokens
+from align.trainers.planned import check_vocabulary, computing_in, plan_model, plan_rows, sampled_tokens
 from tests.conftest import tiny_config
 
 
@@ -173,3 +173,20 @@ def test_held_out_pairs_need_scores_too(recipe, tmp_path, pairs_file):
         plan_rows(asked, planned(asked, tmp_path), tmp_path),
     ):
         pass
+
+
+def test_number_types_on_gpus_are_theirs(recipe, tmp_path):
+    found = recipe("model.lora={r: 2}")
+    model = plan_model(found, training_arguments(found, tmp_path), on_gpus=True)
+    assert (model.precision.weights, model.autocast) == (torch.bfloat16, torch.bfloat16)
+    assert {p.dtype for p in model.policy.parameters()} == {torch.bfloat16, torch.float32}  # adapters are float32
+
+
+def test_models_that_compute_in_one_type(recipe, model_dir, tmp_path):
+    found = recipe("model.lora={r: 2}", f"model.reference={model_dir}")
+    model = plan_model(found, training_arguments(found, tmp_path), on_gpus=True)
+    cast = computing_in(model, torch.bfloat16)
+    assert {p.dtype for p in (*cast.policy.parameters(), *cast.other.parameters())} == {torch.bfloat16}
+    assert cast.autocast is None
+    assert [p.requires_grad for p in cast.policy.parameters()] == [p.requires_grad for p in model.policy.parameters()]
+    assert any(p.dtype == torch.float32 for p in model.policy.parameters())  # its own are left alone

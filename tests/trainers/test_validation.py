@@ -172,10 +172,10 @@ def test_weights_of_kto_that_do_not_fit_the_labels(validated, tmp_path):
     assert validated("objective={name: kto, undesirable_weight: 1.8}", f"data.train={file}")["warnings"] == []
 
 
-def test_a_last_batch_of_one_row(validated, tmp_path):
+def test_a_last_step_of_one_row(validated, tmp_path):
     file = singles(tmp_path / "singles.jsonl", 7, 6)
     (warning,) = validated("objective=kto", f"data.train={file}")["warnings"]
-    assert "the last batch of an epoch holds one row" in warning
+    assert "the last step of an epoch holds one row" in warning
     assert validated("objective=kto", f"data.train={file}", "trainer.dataloader_drop_last=true")["warnings"] == []
 
 
