@@ -1,6 +1,8 @@
 """What a process holds under each engine, by hand: a model of a million numbers on eight GPUs."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -170,3 +172,22 @@ def test_bucket_sizes_are_deepspeeds_own():
     assert defaults.contiguous_gradients
     assert defaults.overlap_comm
     assert not config.DeepSpeedZeroConfig(stage=2).overlap_comm
+
+
+MEASURED = Path(__file__).parents[2] / "docs" / "results" / "engine_memory.json"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_shares_are_those_that_two_processes_were_seen_to_hold(engine):
+    """SmolLM2-135M in float32, measured by scripts/studies/engine_memory.py."""
+    row = next(row for row in json.loads(MEASURED.read_text()) if row["run"] == f"training-{engine}")
+    numbers, tail = row["whole"] // 4, 49_152 * 576 + 576
+    whole = Counts(parameters=numbers, trainable=numbers, weight_bytes=4 * numbers, trainable_bytes=4 * numbers)
+    units = Units(layer=3_540_096, tail=tail)
+    training = replace(AMP, counts=whole, reference=whole, mixed=None, units=units, reference_units=units)
+    found = share(engine, 2, training)
+    assert found.weights == pytest.approx(row["policy"], rel=0.01)
+    assert found.optimiser == pytest.approx(row["optimiser"], rel=0.01)
+    # What was measured of FSDP2's reference counts the tail that stays whole in the place of its shard, not beside it.
+    beside = 4 * tail // 2 if engine == "fsdp2" else 0
+    assert found.reference == pytest.approx(row["reference"] + beside, rel=0.01)
