@@ -30,28 +30,31 @@ def counted(name):
 
 
 training = 0
-for name in NAMES:
-    setattr(dist, name, counted(name))
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from align.cli.main import main  # noqa: E402
-from align.trainers.base import AlignmentTrainer  # noqa: E402
-
-epoch = AlignmentTrainer._run_epoch
 
 
-def run_epoch(*args, **options):
-    global training
-    training = 1
-    try:
-        return epoch(*args, **options)
-    finally:
-        training = 0
+def main(out, words):
+    for name in NAMES:
+        setattr(dist, name, counted(name))
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from align.cli.main import main as align
+    from align.trainers.base import AlignmentTrainer
+
+    epoch = AlignmentTrainer._run_epoch
+
+    def run_epoch(*args, **options):
+        global training
+        training = 1
+        try:
+            return epoch(*args, **options)
+        finally:
+            training = 0
+
+    AlignmentTrainer._run_epoch = run_epoch
+    code = align(["train", *words])
+    if dist.get_rank() == 0:
+        Path(out).write_text(json.dumps(counts))
+    return code
 
 
-AlignmentTrainer._run_epoch = run_epoch
-out, *words = sys.argv[1:]
-code = main(["train", *words])
-if dist.get_rank() == 0:
-    Path(out).write_text(json.dumps(counts))
-sys.exit(code)
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

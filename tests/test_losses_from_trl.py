@@ -12,7 +12,7 @@ from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from align import PairTrainer
-from align.data.collate import rolled
+from align.data.order import nearest_other
 from align.objectives.logps import PairLogps
 from align.objectives.mixture import Smoothed
 from align.objectives.registry import OBJECTIVES
@@ -174,8 +174,9 @@ def test_mismatched_rows_of_kto_keep_their_own_prompt_there_only(model_dir, toke
     theirs = KTOTrainer(str(model_dir), args=config, train_dataset=rows, processing_class=tokenizer).train_dataset
     own = {(tuple(row["prompt_ids"]), tuple(row["completion_ids"])) for row in theirs}
     assert own & {(tuple(row["prompt_ids"]), tuple(row["KL_completion_ids"])) for row in theirs}
-    batch = [{"prompt_ids": [prompt], "completion_ids": [side]} for prompt in (1, 2) for side in (7, 8)]
-    assert all(row["prompt_ids"] != other["prompt_ids"] for row, other in zip(batch, rolled(batch), strict=True))
+    prompts = [1, 1, 2, 2]
+    back = nearest_other(prompts)
+    assert all(prompt != prompts[place - back] for place, prompt in enumerate(prompts))
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")

@@ -52,8 +52,10 @@ def prepared_reference(module: nn.Module, accelerator: Accelerator) -> nn.Module
     if accelerator.distributed_type == DistributedType.FSDP:
         from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
-        sharded: nn.Module = fsdp2_prepare_model(accelerator, module)
-        return sharded.eval()
+        sharded: Any = fsdp2_prepare_model(accelerator, module)
+        sharded.set_reshard_after_forward(True)  # else what lies outside the layers stays whole for a backward
+        prepared: nn.Module = sharded.eval()
+        return prepared
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         if accelerator.state.deepspeed_plugin.zero_stage == 3:
             return _under_zero3(module, accelerator)
