@@ -63,7 +63,6 @@ class Training:
         shapes: of the tensors that are trained.
         mixed: bytes of a number that is computed with under mixed precision; None where weights keep their types.
         units: of the policy.
-        reference_units: of the second model.
         accumulates: whether an optimiser step sees several batches.
         reduces_each: whether FSDP2 reduces after each of them (``sync_each_batch``).
     """
@@ -74,7 +73,6 @@ class Training:
     shapes: Sequence[Sequence[int]] = field(repr=False)
     mixed: int | None
     units: Units
-    reference_units: Units
     accumulates: bool = False
     reduces_each: bool = False
 
@@ -142,7 +140,6 @@ def training_of(
         shapes=shapes_of(policy),
         mixed=mixed,
         units=units_of(policy),
-        reference_units=units_of(policy if reference is None else reference),
         accumulates=accumulates,
         reduces_each=reduces_each,
     )
@@ -154,8 +151,7 @@ def share(engine: EngineName, processes: int, training: Training) -> Share:
     Examples:
         >>> counts = Counts(parameters=10**6, trainable=10**6, weight_bytes=4 * 10**6, trainable_bytes=4 * 10**6)
         >>> units = Units(layer=1000, tail=1000)
-        >>> training = Training(counts=counts, reference=None, optim="adamw_torch", shapes=(), mixed=2, units=units,
-        ...     reference_units=units)
+        >>> training = Training(counts=counts, reference=None, optim="adamw_torch", shapes=(), mixed=2, units=units)
         >>> share("zero3", 8, training)  # an eighth of 2 bytes, 2 bytes, and 4 + 8 bytes a number
         Share(weights=250000, gradients=250000, optimiser=1500000, reference=0)
     """
@@ -269,12 +265,8 @@ def _reference(engine: EngineName, processes: int, training: Training) -> int:
     other = training.reference
     if other is None:
         return 0
-    if engine == "fsdp2":
-        # No backward shards the tail again, so that it stays whole beside its shard, in the type it computes in.
-        each = training.mixed or other.weight_bytes / other.parameters
-        return _of(other.weight_bytes, processes) + int(each * training.reference_units.tail)
     whole = _cast(other, training.mixed if engine.startswith("zero") else None)
-    return _of(whole, processes) if engine == "zero3" else whole
+    return _of(whole, processes) if engine in SHARDS_WEIGHTS else whole
 
 
 def _cast(counts: Counts, itemsize: int | None) -> int:

@@ -11,9 +11,7 @@ from align.models.traffic import Passes, StepTime, Traffic, step_time, traffic
 
 COUNTS = Counts(parameters=100, trainable=100, weight_bytes=400, trainable_bytes=400)
 UNITS = Units(layer=10, tail=10)
-TRAINING = Training(
-    counts=COUNTS, reference=COUNTS, optim="sgd", shapes=(), mixed=2, units=UNITS, reference_units=UNITS
-)
+TRAINING = Training(counts=COUNTS, reference=COUNTS, optim="sgd", shapes=(), mixed=2, units=UNITS)
 PASSES = Passes(batches=4.0, policy=2, reference=1, last_backward=0.1)
 
 
