@@ -15,6 +15,7 @@ COMMANDS = {
     "validate": "say what a run would be: data, steps, memory, time",
     "recipes": "list, show or copy recipes, or bring one over from TRL, alignment-handbook or Axolotl",
     "objectives": "list the losses, or show what one of them is, needs, pulls at and becomes",
+    "logic": "say what losses mean, compare them, and make losses of formulas",
     "data": "check, preview or make preference pairs",
     "plot": "draw the curves of a run",
     "env": "print what a report of a fault needs to say about the machine",

@@ -55,6 +55,11 @@ class Objective(ABC):
         return tuple(need for need in NEEDS if getattr(self, f"needs_{need}"))
 
     @property
+    def own_name(self) -> str | None:
+        """What an objective that is not registered is called in reports; None for its class's name."""
+        return None
+
+    @property
     def reward_scale(self) -> float:
         """Implicit reward of one nat of log-ratio: beta where an objective has one, else 1."""
         return 1.0

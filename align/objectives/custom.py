@@ -49,6 +49,11 @@ class FunctionObjective(Objective):
         return getattr(self.function, "__name__", repr(self.function))
 
     @property
+    def own_name(self) -> str:
+        """The same."""
+        return self.name
+
+    @property
     def needs_reference(self) -> bool:  # type: ignore[override]
         """Whether the function has a parameter called ``reference``."""
         return "reference" in inspect.signature(self.function).parameters

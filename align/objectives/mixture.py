@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from align.objectives.base import NEEDS, SIDES, Objective, SidedObjective
-from align.objectives.custom import FunctionObjective
 from align.objectives.logps import PairLogps, PairTokenLogps, SequenceLogps
 from align.objectives.registry import OBJECTIVES
 from align.objectives.settings import check_positive, check_smoothing
@@ -57,9 +56,7 @@ def name_of(objective: Objective) -> str:
         return " + ".join(names)
     if isinstance(objective, Smoothed):
         return f"{name_of(objective.objective)} (label_smoothing {objective.label_smoothing:g})"
-    if isinstance(objective, FunctionObjective):
-        return objective.name
-    return OBJECTIVES.name_of(objective)
+    return objective.own_name or OBJECTIVES.name_of(objective)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

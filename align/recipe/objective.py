@@ -1,4 +1,4 @@
-"""The section ``objective``: registered losses by name, a user's own from a Python file, or a weighted list of them."""
+"""The section ``objective``: a registered loss, one of a formula, one from a Python file, or a weighted list."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
+from align.logic.compiled import FormulaObjective
 from align.objectives.base import Objective
 from align.objectives.custom import load_objective, load_python_file
 from align.objectives.mixture import Mixture, Part, Smoothed
@@ -59,13 +60,16 @@ def _one(node: Node, key: str) -> tuple[Objective, Mapping[str, Any]]:
     """Make one objective; a ``label_smoothing`` that is no setting of its own is laid around it."""
     if not isinstance(node.value, dict):
         raise RecipeError("expected a name, or a mapping with a name", key=key, origin=node.origin)
-    name = _text(node.value, "name", node, key)
+    of_formula = "formula" in node.value and "name" not in node.value
+    name = "formula" if of_formula else _text(node.value, "name", node, key)
     settings = {part: child for part, child in node.value.items() if part not in ("name", "file")}
     if "weight" in settings:
         hint = f"a weight belongs to a list of objectives: {KEY}: [{{name: {name}, weight: ...}}, ...]"
         raise RecipeError(hint, key=join(key, "weight"), origin=settings["weight"].origin)
     spec: Mapping[str, Any] = MappingProxyType({})
-    if "file" in node.value:
+    if of_formula:
+        target: Any = FormulaObjective
+    elif "file" in node.value:
         file = str(Path(_text(node.value, "file", node, key)).expanduser().absolute())
         spec = MappingProxyType({"file": file, "name": name})
         target = _target(file, name, node.value, key)

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from align.logic.compiled import FormulaObjective
 from align.objectives.base import Objective
 from align.objectives.custom import FunctionObjective
 from align.objectives.mixture import Mixture, Smoothed
@@ -104,6 +105,8 @@ def _one(objective: Objective, where: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(objective, Smoothed):
         return {**_one(objective.objective, where), "label_smoothing": objective.label_smoothing}
     spec = dict(where)
+    if isinstance(objective, FormulaObjective):
+        return _plain(objective)  # type: ignore[no-any-return]
     if isinstance(objective, FunctionObjective):
         settings: dict[str, Any] = _plain(objective.settings)
     else:

@@ -1,0 +1,143 @@
+"""``align logic doctor``: what a loss does on log-probabilities that were seen."""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from align.cli.logic import add_loss, add_sides, print_json
+from align.logic.doctor import ATOMS, Setting, examine
+from align.logic.known import Loss, find
+from align.logic.structure import SIGNS
+
+LINKS = ("logistic", "squared", "hinge")
+
+
+def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_loss(parser)
+    add_sides(parser)
+    columns = ", ".join(ATOMS)
+    what = f"JSON lines of pairs with {columns} (summed log-probabilities) and chosen_length, rejected_length; or a run"
+    parser.add_argument("--logps", type=Path, required=True, metavar="FILE|RUN", help=what)
+    parser.add_argument("--link", choices=LINKS, help="in the place of the loss's own")
+    parser.add_argument("--beta", type=float, help="in the place of the loss's own")
+    parser.add_argument("--margin", type=float, help="in the place of the loss's own")
+    own = parser.add_mutually_exclusive_group()
+    own.add_argument("--length-normalised", action="store_true", default=None, help="divide by lengths")
+    own.add_argument("--summed", action="store_true", help="do not, where the loss does")
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """Print what is found."""
+    loss = find(arguments.loss, arguments.condition, arguments.additive)
+    structure, setting = loss.needed(), setting_of(loss, arguments)
+    rows, what = (_run if arguments.logps.is_dir() else _file)(arguments.logps)
+    found = examine(structure, rows, setting)
+    if arguments.json:
+        print_json({"name": loss.name, "rows": what, "setting": _plain(setting), **found})
+    else:
+        print("\n".join(_said(loss, what, setting, found)))
+    return 0
+
+
+def setting_of(loss: Loss, arguments: argparse.Namespace) -> Setting:
+    """Return how the loss is trained: as its objective is by default, unless options say otherwise.
+
+    Raises:
+        ValueError: if its own link or margin has no closed form and none is given.
+    """
+    part: Mapping[str, Any] = next((p for p in (loss.entry or {}).get("parts", ()) if "top" in p), {})
+    link = arguments.link or loss.link
+    if link not in LINKS:
+        raise ValueError(f"{loss.name} has the link {link!r}; say one that has a closed form: --link {'|'.join(LINKS)}")
+    beta = _number(part.get("scale", "1"), arguments.beta, "--beta")
+    margin = _number(part.get("margin", "0"), arguments.margin, "--margin")
+    normalised = bool(arguments.length_normalised or (part.get("normalised") and not arguments.summed))
+    if link == "squared" and arguments.beta is None and margin > 0:
+        return Setting(link, 0.5 / margin, 0.0, normalised)
+    if link == "logistic":
+        margin = margin / beta
+    return Setting(link, beta, margin, normalised)
+
+
+def _number(own: str, given: float | None, option: str) -> float:
+    if given is not None:
+        return given
+    try:
+        return float(own)
+    except ValueError:
+        raise ValueError(f"its own value is {own}, which is not one number: give {option}") from None
+
+
+def _file(path: Path) -> tuple[list[dict[str, Any]], str]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: no JSON: {error.msg}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}:{number}: expected an object with {', '.join(ATOMS)}")
+        rows.append({_column(key): value for key, value in row.items()})
+    if not rows:
+        raise ValueError(f"{path} has no rows")
+    return rows, f"{len(rows)} pairs of {path}"
+
+
+def _column(key: str) -> str:
+    """Return a column by our name: TRL's and others' end in ``_logps`` and say ``reference``."""
+    return key.removesuffix("_logps").removesuffix("_logp").replace("reference_", "ref_")
+
+
+def _run(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """Return the means that a run logged, a row for each logging step."""
+    from align.report.metrics_file import read_metrics
+
+    rows = []
+    scale = _reward_scale(path)
+    for logged in read_metrics(path):
+        if "logps/chosen" not in logged or "logps/rejected" not in logged:
+            continue
+        row = {f"{side}_length": max(1.0, logged.get(f"length/{side}", 1.0)) for side in ("chosen", "rejected")}
+        for side in ("chosen", "rejected"):
+            row[side] = logged[f"logps/{side}"]
+            if scale and f"rewards/{side}" in logged:
+                row[f"ref_{side}"] = min(0.0, row[side] - logged[f"rewards/{side}"] / scale)
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path}: the run logged no log-probabilities of pairs (logps/chosen, logps/rejected)")
+    return rows, f"the means of {len(rows)} logging steps of {path}"
+
+
+def _reward_scale(path: Path) -> float:
+    """Return beta of the run's objective, by which rewards are log-ratios; 0 where its rewards are none."""
+    import yaml
+
+    recipe = path / "recipe.yaml"
+    read = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
+    objective = (read or {}).get("objective", {})
+    first = objective[0] if isinstance(objective, list) else objective
+    beta = first.get("beta", first.get("tau")) if isinstance(first, dict) else None
+    return float(beta) if isinstance(beta, int | float) else 0.0
+
+
+def _plain(setting: Setting) -> dict[str, Any]:
+    return {name: getattr(setting, name) for name in ("link", "beta", "margin", "normalised")}
+
+
+def _said(loss: Loss, what: str, setting: Setting, found: Mapping[str, Any]) -> Iterator[str]:
+    how = f"{setting.link}, beta {setting.beta:g}" + (f", margin {setting.margin:g}" if setting.margin else "")
+    yield f"{loss.name} on {what} ({how}, probabilities {'a token' if setting.normalised else 'of whole responses'})"
+    mark = found["column_class"]
+    yield f"  where both are small   marked {SIGNS[mark]}" if mark else "  the policy is not read"
+    span = f"from {found['lowest']:.3g} to {found['highest']:.3g}"
+    yield f"  probabilities          {span}; both below 0.01: {found['small']:.0%}"
+    yield f"  loss                   {found['loss']:.4g} on average"
+    yield f"  pull on the chosen     {found['d_w']:.3g}, push on the rejected {found['d_l']:.3g} (medians)"
+    yield f"  pull no more           {found['vanished']:.0%}"
+    yield f"  both down pays         in {found['both_down_pays']:.0%} (a nat less of each lowers the loss)"
+    yield from (f"  → {advice}" for advice in found["advice"])

@@ -1,0 +1,200 @@
+"""Losses written as text: arithmetic of w, l, ref_w, ref_l, read by a parser of its own; nothing is ever evaluated."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import NoReturn
+
+import sympy
+
+from align.logic.parsing import FormulaError
+from align.logic.symbols import ATOMS, CONSTANTS, LENGTHS, logsigmoid, number, relu, sigmoid, symbol
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)|(?P<name>[^\W\d]\w*)|(?P<sign>\*\*|[-+*/^(),−·]))"
+)
+SETTINGS = ("beta", "gamma", "tau", "alpha", "delta", "lam", "lambda", "epsilon", "margin", "target")
+"""Names of settings that an expression may have; each is a positive constant."""
+
+_GREEK = {"β": "beta", "γ": "gamma", "τ": "tau", "α": "alpha", "δ": "delta", "λ": "lam", "ε": "epsilon"}
+_ALIASES = {"rw": "ref_w", "rl": "ref_l", "lambda": "lam", **_GREEK}
+_NAMES = (*ATOMS, *LENGTHS, *CONSTANTS, *SETTINGS, *_ALIASES)
+
+FUNCTIONS: Mapping[str, Callable[[sympy.Expr], sympy.Expr]] = {
+    "log": sympy.log,
+    "ln": sympy.log,
+    "exp": sympy.exp,
+    "sqrt": sympy.sqrt,
+    "square": lambda x: x**2,
+    "log1p": lambda x: sympy.log(1 + x),
+    "expm1": lambda x: sympy.exp(x) - 1,
+    "log1mexp": lambda x: sympy.log(1 - sympy.exp(x)),
+    "odds": lambda x: x / (1 - x),
+    "logit": lambda x: sympy.log(x / (1 - x)),
+    "logodds": lambda x: sympy.log(x / (1 - x)),
+    "sigmoid": sigmoid,
+    "sigma": sigmoid,
+    "logsigmoid": logsigmoid,
+    "log_sigmoid": logsigmoid,
+    "softplus": lambda x: -logsigmoid(-x),
+    "relu": relu,
+    "hinge": lambda x: relu(1 - x),
+}
+"""Functions of one number that an expression may call; ``max(0, x)`` beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str
+    kind: str
+    at: int
+
+
+def read_expression(text: str) -> sympy.Expr:
+    """Return the expression that a text spells.
+
+    Raises:
+        FormulaError: a ValueError that points at what is wrong.
+
+    Examples:
+        >>> read_expression("log(w/l) - gamma")
+        -gamma + log(w/l)
+    """
+    return _Reader(text).whole()
+
+
+def kind_of(expression: sympy.Expr) -> str:
+    """Return what an expression is by its form: ``loss``, with a link; ``score``, with logarithms; else ``ratio``.
+
+    Examples:
+        >>> kind_of(read_expression("-logsigmoid(log(w/l))")), kind_of(read_expression("w/l"))
+        ('loss', 'ratio')
+    """
+    squares = [power for power in expression.atoms(sympy.Pow) if power.exp == 2 and power.base.has(sympy.log)]
+    outer = [f for f in expression.atoms(relu) if not _inside_only(expression, f)]
+    if expression.has(logsigmoid, sigmoid) or squares or outer:
+        return "loss"
+    return "score" if expression.has(sympy.log) else "ratio"
+
+
+def _inside_only(expression: sympy.Expr, bend: sympy.Expr) -> bool:
+    """Whether a relu stands beside logarithms, as a term of a score does."""
+    rest = expression.xreplace({bend: sympy.Integer(0)})
+    return bool(rest.has(sympy.log))
+
+
+class _Reader:
+    """Reads one text from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = self._split()
+        self.place = 0
+
+    def _split(self) -> list[_Token]:
+        found, at, end = [], 0, len(self.text.rstrip())
+        while at < end:
+            match = _TOKEN.match(self.text, at)
+            if match is None:
+                start = at + len(self.text[at:]) - len(self.text[at:].lstrip())
+                raise FormulaError(f"{self.text[start]!r} is no part of an expression", self.text, start)
+            kind = match.lastgroup or ""
+            found.append(_Token(match[kind], kind, match.start(kind)))
+            at = match.end()
+        return [*found, _Token("", "end", end)]
+
+    @property
+    def next(self) -> _Token:
+        return self.tokens[self.place]
+
+    def take(self) -> _Token:
+        self.place += 1
+        return self.tokens[self.place - 1]
+
+    def fail(self, problem: str, token: _Token) -> NoReturn:
+        raise FormulaError(problem, self.text, token.at)
+
+    def whole(self) -> sympy.Expr:
+        found = self.sum()
+        if self.next.kind != "end":
+            self.fail(f"an operator is missing before {self.next.text!r}", self.next)
+        return found
+
+    def sum(self) -> sympy.Expr:
+        found = self.product()
+        while self.next.text in ("+", "-", "−"):
+            sign = self.take().text
+            found = found + self.product() if sign == "+" else found - self.product()
+        return found
+
+    def product(self) -> sympy.Expr:
+        found = self.signed()
+        while self.next.text in ("*", "/", "·"):
+            sign = self.take()
+            right = self.signed()
+            if sign.text == "/" and right == 0:
+                self.fail("a division by 0", sign)
+            found = found / right if sign.text == "/" else found * right
+        return found
+
+    def signed(self) -> sympy.Expr:
+        if self.next.text in ("-", "−", "+"):
+            return self.signed() if self.take().text == "+" else -self.signed()
+        return self.power()
+
+    def power(self) -> sympy.Expr:
+        base = self.primary()
+        if self.next.text in ("**", "^"):
+            self.take()
+            return base ** self.signed()
+        return base
+
+    def primary(self) -> sympy.Expr:
+        token = self.take()
+        if token.kind == "number":
+            return number(float(token.text)) if re.search(r"[.eE]", token.text) else sympy.Integer(token.text)
+        if token.text == "(":
+            inner = self.sum()
+            self.close(token)
+            return inner
+        if token.kind == "name":
+            return self.call(token) if self.next.text == "(" else self.name(token)
+        stray = f"a number, a name or a parenthesis should stand here, not {token.text!r}"
+        return self.fail("the expression ends where a part of it should stand" if token.kind == "end" else stray, token)
+
+    def name(self, token: _Token) -> sympy.Expr:
+        name = _ALIASES.get(token.text, token.text)
+        if name not in _NAMES:
+            near = get_close_matches(token.text, [*_NAMES, *FUNCTIONS], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(dict.fromkeys(_NAMES))}"
+            self.fail(f"no quantity {token.text!r}; {hint}", token)
+        return symbol(name)
+
+    def call(self, token: _Token) -> sympy.Expr:
+        opening = self.take()
+        arguments = [self.sum()]
+        while self.next.text == ",":
+            self.take()
+            arguments.append(self.sum())
+        self.close(opening)
+        if token.text == "max" and len(arguments) == 2 and 0 in arguments:
+            arguments.remove(sympy.Integer(0))
+            return relu(arguments[0])
+        if token.text == "max":
+            self.fail("max takes 0 and one more: max(0, x)", token)
+        if token.text not in FUNCTIONS:
+            near = get_close_matches(token.text, [*FUNCTIONS, "max"], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(FUNCTIONS)}, max"
+            self.fail(f"no function {token.text!r}; {hint}", token)
+        if len(arguments) != 1:
+            self.fail(f"{token.text} takes one number, got {len(arguments)}", token)
+        return FUNCTIONS[token.text](arguments[0])
+
+    def close(self, opening: _Token) -> None:
+        if self.next.text == ")":
+            self.take()
+        elif self.next.kind == "end":
+            self.fail("a parenthesis is not closed", opening)
+        else:
+            self.fail(f"an operator or a closing parenthesis should stand here, not {self.next.text!r}", self.next)

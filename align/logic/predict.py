@@ -1,0 +1,153 @@
+"""What the marks of a structure foretell of training: which row dominates at small probabilities, and what then.
+
+Probabilities of whole responses are tiny, so that a truth table has nearly all its weight on the row where the policy
+deems nothing valid, and the log-ratio depends on how that row is marked. Derived here from the definition; the authors'
+own runs agree with it (see docs/logic.md).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from align.logic.circuit import circuit, symbol, text
+from align.logic.formula import Atom
+from align.logic.rows import cofactors, everything, listed, projected, support, values
+from align.logic.structure import Mark, Structure
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a loss does where probabilities are small.
+
+    Attributes:
+        ratio: what the log-ratio becomes, in words and letters.
+        title: the class in a word or two.
+        consequence: what training does then.
+        pulls: whether the chosen is pulled up, and whether the rejected is pushed down.
+    """
+
+    ratio: str
+    title: str
+    consequence: str
+    pulls: tuple[bool, bool]
+
+
+OUTLOOKS: Mapping[Mark, Outlook] = MappingProxyType(
+    {
+        "neither": Outlook(
+            "log w - log l",
+            "ratio",
+            "only the ratio of the two counts: both may fall together, and all losses of this class train alike",
+            (True, True),
+        ),
+        "lose": Outlook(
+            "log w",
+            "winner-anchored",
+            "the winner's likelihood is all that counts: the loser is hardly pushed, and both may rise together",
+            (True, False),
+        ),
+        "win": Outlook(
+            "-log l",
+            "loser only",
+            "only the loser is pushed down, and driving both to nothing satisfies the loss: expect a collapse",
+            (False, True),
+        ),
+        "both": Outlook(
+            "about 0",
+            "stuck",
+            "what nearly always holds counts on both sides: the loss stays near log 2, and its gradient vanishes",
+            (False, False),
+        ),
+    }
+)
+"""By the mark of the row where the policy deems nothing valid."""
+
+
+def column_class(structure: Structure) -> Mark | None:
+    """Return the mark of the row where the policy deems nothing valid; None for a structure without the policy.
+
+    Rows of a reference form are marked as what they are made of: a row of the policy's atoms counts where it does for
+    some values of the others.
+
+    Examples:
+        >>> from align.logic.formula import L, W
+        >>> column_class(Structure.of(L >> W)), column_class(Structure.of(L >> W, W | L))
+        ('win', 'neither')
+    """
+    policy = structure.policy_marks()
+    return policy.mark(0) if policy.atoms else None
+
+
+def outlook(structure: Structure) -> Outlook | None:
+    """Return what is foretold where probabilities are small; None for a structure that is no loss of a pair."""
+    mark = column_class(structure)
+    responses = {atom.response for atom in structure.atoms if atom.model == "M"}
+    return None if mark is None or not responses <= {"w", "l"} else OUTLOOKS[mark]
+
+
+def leading_ratio(structure: Structure) -> str:
+    """Return what the log-ratio tends to as the policy's probabilities go to 0.
+
+    Examples:
+        >>> from align.logic.formula import L, W
+        >>> leading_ratio(Structure.of(L >> W)), leading_ratio(Structure.of(L >> W, W | L).reference_form())
+        ('log [ 1 / l ]', 'log [ w·rl / (l·rw) ]')
+    """
+    over, under = (_leading(rows, structure) for rows in (structure.top, structure.bottom))
+    if over == under:
+        return "0"
+    bracketed = [f"({side})" if len(side) > 2 else side for side in (over, under)]
+    over = over if "+" not in over else bracketed[0]
+    return f"log [ {over} / {bracketed[1]} ]" if under != "1" or over == "1" else f"log [ {over} ]"
+
+
+def _leading(rows: int, structure: Structure) -> str:
+    """Return the terms of a side with the fewest of the policy's probabilities."""
+    policy = tuple(atom for atom in structure.atoms if atom.model == "M")
+    others = tuple(atom for atom in structure.atoms if atom.model != "M")
+    seen = listed(projected(rows, structure.atoms, policy), len(policy))
+    least = min((row.bit_count() for row in seen), default=0)
+    terms = [_term(rows, structure, policy, others, row) for row in seen if row.bit_count() == least]
+    return " + ".join(terms) or "0"
+
+
+def _term(rows: int, structure: Structure, policy: tuple[Atom, ...], others: tuple[Atom, ...], row: int) -> str:
+    held = rows
+    for atom, value in zip(policy, values(row, len(policy)), strict=True):
+        true, false = cofactors(held, structure.atoms.index(atom), structure.n)
+        held = true if value else false
+    rest = circuit(projected(held, structure.atoms, others), others)
+    letters = [symbol(atom) for atom, value in zip(policy, values(row, len(policy)), strict=True) if value]
+    written = text(rest)
+    factors = [*letters, *([] if written == "1" else [written if len(written) <= 3 else f"({written})"])]
+    return "·".join(factors) or "1"
+
+
+def unread(structure: Structure) -> list[str]:
+    """Return the responses whose probability the loss does not depend on."""
+    matters = {*support(structure.top, structure.n), *support(structure.bottom, structure.n)}
+    read = {structure.atoms[k].response for k in matters if structure.atoms[k].model == "M"}
+    if not read <= {"w", "l"}:
+        return []  # no loss of a pair
+    return [response for response in ("w", "l") if response not in read]
+
+
+def rewards_both_down(structure: Structure) -> bool:
+    """Whether the loss can be driven to its best by making both responses impossible."""
+    return column_class(structure) == "win"
+
+
+def warnings(structure: Structure, *, link: str = "logistic", decreasing: bool | None = True) -> list[str]:
+    """Return what to know before training, in words."""
+    found = []
+    if rewards_both_down(structure):
+        found.append("driving both responses to probability 0 satisfies it; add a likelihood term (sft), or normalise")
+    if column_class(structure) == "both":
+        found.append("its gradient vanishes at small probabilities: use length_normalised")
+    for response in unread(structure):
+        found.append(f"it does not read the {'winner' if response == 'w' else 'loser'}")
+    if decreasing is False:
+        found.append(f"its link ({link}) is not decreasing: entailment says nothing of the order of its losses")
+    if structure.top == everything(structure.n):
+        found.append("everything counts for the winner: its log-ratio is never below 0")
+    return found
