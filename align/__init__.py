@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from align.logic.compiled import FormulaObjective as FormulaObjective
     from align.objectives.base import Objective as Objective
     from align.objectives.base import PairObjective as PairObjective
     from align.objectives.base import SidedObjective as SidedObjective
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AlignmentTrainer": "align.trainers.base",
     "DPO": "align.objectives.dpo",
+    "FormulaObjective": "align.logic.compiled",
     "Mixture": "align.objectives.mixture",
     "OBJECTIVES": "align.objectives.registry",
     "Objective": "align.objectives.base",

@@ -34,6 +34,10 @@ OBJECTIVE = """## objective
 my_loss}` and the function's own keyword arguments: a loss from a Python file; see the README.
 [objectives.md](objectives.md) lists the registered ones with their settings, and so does `align objectives ls`.
 
+`{formula: "M(l) -> M(w)", condition: "M(w) | M(l)", additive: "false", link: logistic, beta: 1.0, margin: 0.0,
+length_normalised: false}`: the loss that makes a formula true; all but `formula` may be left out. [logic.md](logic.md)
+says what formulas mean, and `align logic compile` prints this section for any loss.
+
 A list is a weighted sum: `[{name: dpo, beta: 0.1}, {name: sft, weight: 0.2}]`, each with a `weight`, 1 where not
 given. `label_smoothing` goes with any objective: where it is no setting of its own, it is the share of pairs whose
 sides are taken to be exchanged (at least 0, below 0.5).

@@ -25,6 +25,15 @@ def test_links_lead_somewhere(page):
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
+def test_the_page_of_what_objectives_mean_is_fresh():
+    done = subprocess.run(
+        [sys.executable, "scripts/logic_reference.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (ROOT / "docs" / "logic-zoo.md").read_text(), (
+        "run: python scripts/logic_reference.py > docs/logic-zoo.md"
+    )
+
+
 def test_the_page_of_objectives_is_fresh():
     done = subprocess.run(
         [sys.executable, "scripts/objective_reference.py"], cwd=ROOT, capture_output=True, text=True, check=True

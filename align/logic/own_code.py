@@ -37,7 +37,7 @@ def _of_tensors(function: Callable[..., Any], settings: Mapping[str, Any], where
         raise ValueError(f"{where} has no setting {unknown[0]!r}")
     if len(needed) not in (2, 4):
         raise ValueError(
-            f"{where} takes {len(needed)} arguments ({', '.join(needed)}); log-probabilities of chosen and rejected are 2, "
+            f"{where} takes {len(needed)} arguments ({', '.join(needed)}); the two sides' log-probabilities are 2, "
             "with the reference's 4; a setting needs a default, or a value here: KEY=VALUE"
         )
     found = []

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from align.logic.symbols import logsigmoid, number, relu, sigmoid
+from align.logic.symbols import logsigmoid, number, probabilities, relu, sigmoid
 
 FAR = -20.0
 """A relu of less than this is taken for a guard: the probabilities that losses are traced at are moderate."""
@@ -142,8 +142,16 @@ def _bounded(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Sy
 def _rectified(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Symbol:
     """Write down a relu, and 0 for one far from its bend: a guard against overflow, not part of a formula."""
     before, expressions = _value(args[0]).flatten().tolist(), _expressions(args[0]).flatten()
-    kept = [sympy.Integer(0) if x < FAR else relu(e) for e, x in zip(expressions, before, strict=True)]
+    kept = [_bent(expression, value) for expression, value in zip(expressions, before, strict=True)]
     return Symbol.of(found, _array(kept, found.shape))
+
+
+def _bent(expression: sympy.Expr, value: float) -> sympy.Expr:
+    if value < FAR:
+        return sympy.Integer(0)
+    if not probabilities(expression):  # a constant, positive as all letters are
+        return expression if value > 0 else sympy.Integer(0)
+    return relu(expression)
 
 
 def _where(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Symbol:

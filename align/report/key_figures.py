@@ -89,8 +89,8 @@ def duration(seconds: float) -> str:
 
 def _objective(run: RunRecord) -> str:
     settings = dict(mapping(run.recipe.get("objective")))
-    name = str(run.summary.get("objective") or settings.get("name") or "")
-    details = ", ".join(f"{key} {value}" for key, value in settings.items() if key not in ("name", "file"))
+    name = str(run.summary.get("objective") or settings.get("name") or settings.get("formula") or "")
+    details = ", ".join(f"{key} {value}" for key, value in settings.items() if key not in ("name", "file", "formula"))
     return f"{name} ({details})" if name and details else name
 
 
