@@ -9,6 +9,7 @@ from typing import Any
 from align.cli.logic import add_loss, add_sides, print_json
 from align.logic.circuit import log_ratio
 from align.logic.describe import in_signs, structure_facts
+from align.logic.formula import untrainable_atoms
 from align.logic.known import find, structure_of
 from align.logic.landscape import name_in_landscape, reference_name
 from align.logic.printing import infix
@@ -70,7 +71,9 @@ def run_compile(arguments: argparse.Namespace) -> int:
 
 
 def recipe(structure: Structure, arguments: argparse.Namespace) -> str:
-    """Return the loss as the section ``objective`` of a recipe."""
+    """Return the loss as the section ``objective`` of a recipe, or a comment where training could not weigh an atom."""
+    if unknown := untrainable_atoms(structure.atoms):
+        return f"# no recipe: training knows no probability of {', '.join(unknown)}"
     settings: dict[str, Any] = {"formula": infix(structure.weakest_core().formula)}
     settings |= {"condition": infix(structure.condition()), "additive": infix(structure.additive())}
     settings |= {"link": arguments.link, "beta": arguments.beta, "margin": arguments.margin}

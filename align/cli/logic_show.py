@@ -131,6 +131,9 @@ def _marks(atoms: list[str], rows: list[dict[str, Any]]) -> Iterator[str]:
         yield _line("marks", f"{1 << len(atoms)} rows, not listed")
         return
     shown_rows = rows if len(rows) <= 16 else [row for row in rows if row["mark"] != "neither"]
+    if not atoms:
+        yield _line("mark", SIGNS[rows[0]["mark"]])
+        return
     yield "  " + "  ".join(atoms)
     for row in shown_rows:
         cells = (f"{'T' if value else 'F':<{len(name)}}" for name, value in row["row"].items())

@@ -194,6 +194,8 @@ def log_ratio(structure: Structure) -> str:
         'log [ w / l ]'
     """
     top, bottom = ratio(structure)
+    if ZERO in (top, bottom):
+        return f"undefined: nothing counts {'against' if top != ZERO else 'for'} the winner"
     over, under = (f"({text(side)})" if _needs_brackets(side) else text(side) for side in (top, bottom))
     return f"log [ {over} / {under} ]" if bottom != ONE else f"log [ {text(top)} ]"
 

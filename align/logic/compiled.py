@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from align.logic.circuit import Circuit, Factor, Number, Product, ratio
-from align.logic.formula import TRAINABLE, Atom, Formula
+from align.logic.formula import Atom, Formula, untrainable_atoms
 from align.logic.parsing import FormulaError, parse
 from align.logic.structure import Structure
 from align.objectives.base import SIDES, Objective, Side
@@ -65,10 +65,10 @@ class FormulaObjective(Objective):
             raise ValueError("formula counts the same rows for and against the winner: its loss is a constant")
 
     def _check_atoms(self) -> None:
+        for name in untrainable_atoms(self.structure.atoms):
+            known = "it knows M, Ref and Score of w and l, and Const(p)"
+            raise ValueError(f"formula has the atom {name}, whose probability training does not know; {known}")
         for atom in self.structure.atoms:
-            if atom.model not in TRAINABLE or (atom.model != "Const" and atom.response not in RESPONSES):
-                known = "it knows M, Ref and Score of w and l, and Const(p)"
-                raise ValueError(f"formula has the atom {atom}, whose probability training does not know; {known}")
             if atom.model == "Const" and not 0 < float(atom.response or 0) < 1:
                 raise ValueError(f"formula has {atom}: write true or false for what is certain")
 

@@ -224,6 +224,20 @@ def chain(responses: int) -> Formula:
     return conjunction([worse >> better for better, worse in pairwise(atoms)])
 
 
+def untrainable_atoms(atoms: Sequence[Atom]) -> list[str]:
+    """Return the names of the atoms whose probability training does not know.
+
+    Examples:
+        >>> untrainable_atoms([W, Atom("M", "y3"), Atom("Const", "0.3"), Atom("Safe")])
+        ['M(y3)', 'Safe']
+    """
+    return [
+        atom.name
+        for atom in atoms
+        if atom.model not in TRAINABLE or (atom.model != "Const" and atom.response not in ("w", "l"))
+    ]
+
+
 def ordered(atoms: Iterator[Atom] | Sequence[Atom]) -> tuple[Atom, ...]:
     """Return atoms once each, in the order of truth tables."""
     return tuple(sorted(set(atoms), key=place))

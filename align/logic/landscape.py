@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from align.logic.circuit import log_ratio
 from align.logic.formula import REF_L, REF_W, Formula
 from align.logic.printing import unicode
-from align.logic.rows import everything, row_number
+from align.logic.rows import row_number
 from align.logic.structure import PAIR, Mark, Structure
 
 _CODES: Mapping[str, Mark] = {"+": "win", "-": "lose", "=": "both", ".": "neither"}
@@ -177,7 +178,7 @@ class Neighbour:
     """A structure one step away.
 
     Attributes:
-        name: as in the landscape, else the weakest core as text.
+        name: as in the landscape, else the log-ratio.
         structure: the structure.
         row: the row that is marked otherwise, over the structure's atoms; None among reference forms, where one mark
             of what they are made of is several of theirs.
@@ -226,7 +227,7 @@ def decisive(structure: Structure) -> set[int]:
 def _called(structure: Structure) -> str:
     known = name_in_landscape(structure)
     if known is None:
-        return unicode(structure.weakest_core().formula)
+        return log_ratio(structure)
     return known[0] if known[1] == "sixteen" else reference_name(known[0])
 
 
@@ -238,11 +239,3 @@ def reference_name(name: str) -> str:
 def is_usual(structure: Structure) -> bool:
     """Whether TF counts only for the winner and FT only against it, over M(w) and M(l)."""
     return structure.atoms == PAIR and structure.mark(0b10) == "win" and structure.mark(0b01) == "lose"
-
-
-def all_of_pair() -> Iterator[Structure]:
-    """Yield all 256 structures over M(w) and M(l)."""
-    whole = everything(len(PAIR))
-    for top in range(whole + 1):
-        for bottom in range(whole + 1):
-            yield Structure(PAIR, top, bottom)

@@ -23,13 +23,11 @@ class Outlook:
         ratio: what the log-ratio becomes, in words and letters.
         title: the class in a word or two.
         consequence: what training does then.
-        pulls: whether the chosen is pulled up, and whether the rejected is pushed down.
     """
 
     ratio: str
     title: str
     consequence: str
-    pulls: tuple[bool, bool]
 
 
 OUTLOOKS: Mapping[Mark, Outlook] = MappingProxyType(
@@ -38,25 +36,21 @@ OUTLOOKS: Mapping[Mark, Outlook] = MappingProxyType(
             "log w - log l",
             "ratio",
             "only the ratio of the two counts: both may fall together, and all losses of this class train alike",
-            (True, True),
         ),
         "lose": Outlook(
             "log w",
             "winner-anchored",
             "the winner's likelihood is all that counts: the loser is hardly pushed, and both may rise together",
-            (True, False),
         ),
         "win": Outlook(
             "-log l",
             "loser only",
             "only the loser is pushed down, and driving both to nothing satisfies the loss: expect a collapse",
-            (False, True),
         ),
         "both": Outlook(
             "about 0",
             "stuck",
             "what nearly always holds counts on both sides: the loss stays near log 2, and its gradient vanishes",
-            (False, False),
         ),
     }
 )
@@ -81,8 +75,24 @@ def column_class(structure: Structure) -> Mark | None:
 def outlook(structure: Structure) -> Outlook | None:
     """Return what is foretold where probabilities are small; None for a structure that is no loss of a pair."""
     mark = column_class(structure)
-    responses = {atom.response for atom in structure.atoms if atom.model == "M"}
-    return None if mark is None or not responses <= {"w", "l"} else OUTLOOKS[mark]
+    matters = structure.without_idle_atoms()
+    responses = {atom.response for atom in matters.atoms if atom.model == "M"}
+    if mark is None or not responses <= {"w", "l"} or not responses or not structure.top or not structure.bottom:
+        return None
+    return _of_one(mark, responses == {"w"}) if len(responses) == 1 else OUTLOOKS[mark]
+
+
+def _of_one(mark: Mark, winner: bool) -> Outlook:
+    """Return what is foretold of a loss that reads one response of the policy alone."""
+    usual = OUTLOOKS[mark]
+    if mark in ("neither", "both") or (mark == "lose") == winner:
+        return usual
+    letter, which = ("w", "winner") if winner else ("l", "loser")
+    if mark == "win":
+        consequence = f"only the {which} is pushed, down: making it impossible satisfies the loss"
+        return Outlook(f"-log {letter}", f"{which} only, down", consequence)
+    consequence = f"the likelihood of the {which} is all that counts, and is raised"
+    return Outlook(f"log {letter}", f"{which} only, up", consequence)
 
 
 def leading_ratio(structure: Structure) -> str:

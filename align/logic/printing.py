@@ -131,4 +131,6 @@ def _bracketed(part: Formula, other: type[Formula]) -> str:
 def _deems(atom: Atom, deems: str, holds: str) -> str:
     if atom.response is None:
         return f"{atom.model} {holds}"
+    if atom.model == "Const":
+        return f"a chance of {atom.response} {holds}"
     return f"{WHO.get(atom.model, atom.model)} {deems} {WHAT.get(atom.response, atom.response)} valid"

@@ -215,10 +215,7 @@ def _exchanged(rows: Rows, links: list[tuple[Key, Key]], regions: Mapping[str, s
 def _cost(rows: Rows, links: list[tuple[Key, Key]], regions: Mapping[str, str]) -> tuple[int, int, float]:
     """Return what is to be small, the first the most: crossings, neighbours of two regions, lines across."""
     splits = sum(
-        regions[a] != regions[b]
-        for row in rows
-        for a, b in pairwise(row)
-        if isinstance(a, str) and isinstance(b, str)
+        regions[a] != regions[b] for row in rows for a, b in pairwise(row) if isinstance(a, str) and isinstance(b, str)
     )
     places = {key: (k + 0.5) / len(row) for row in rows for k, key in enumerate(row)}
     return crossings(rows, links), splits, round(sum(abs(places[a] - places[b]) for a, b in links), 9)

@@ -3,104 +3,27 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import wrap
-from typing import Literal
 
 from align.logic.circuit import ONE, log_ratio, ratio, text
 from align.logic.landscape import Landscape, Node
 from align.logic.structure import PAIR, SIGNS, Mark
-from align.report.hasse_layout import Box, Point, Spacing, layout
+from align.report.hasse_layout import Box, Spacing, layout
+from align.report.hasse_shapes import Rectangle, Shape, Stroke, Words, width_of
 
 MARGIN, PADDING = 24.0, 10.0
 TITLE, NAME, FIGURES, SMALL, TINY = 20.0, 16.0, 13.0, 11.5, 10.5
 """Sizes of text."""
 
-MARKS_SAY: Mapping[Mark, str] = {"win": "for the winner", "lose": "against it", "both": "both", "neither": "neither"}
+CORNER = 12.0
+"""Room beside a name for the number in the corner of its box."""
 
-_NARROW, _WIDE = set(" .,:;'|!()[]ijltfrI/·"), set("mwMWQ@%−→¬∧∨↔⊕⊤⊥✓✗")
-_HEAVY = ("name", "title", "value")
-
-
-@dataclass(frozen=True, slots=True)
-class Rectangle:
-    """A rectangle with round corners.
-
-    Attributes:
-        box: where it is.
-        look: name of its colours.
-        region: number of its region, for its ground; 0 for none.
-        radius: of its corners.
-    """
-
-    box: Box
-    look: str
-    region: int = 0
-    radius: float = 3.0
-
-    def moved(self, x: float, y: float) -> "Rectangle":
-        """Return it elsewhere."""
-        return replace(self, box=Box(self.box.x + x, self.box.y + y, self.box.width, self.box.height))
-
-    def reach(self) -> Box:
-        """Return the room that it takes."""
-        return self.box
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """A line of text.
-
-    Attributes:
-        x: of its start, or of its middle.
-        y: of its base line.
-        text: what it says.
-        size: of the letters.
-        look: name of its colour and weight.
-        anchor: what x is of.
-    """
-
-    x: float
-    y: float
-    text: str
-    size: float
-    look: str = "plain"
-    anchor: Literal["start", "middle"] = "middle"
-
-    def moved(self, x: float, y: float) -> "Words":
-        """Return it elsewhere."""
-        return replace(self, x=self.x + x, y=self.y + y)
-
-    def reach(self) -> Box:
-        """Return the room that it takes, in any usual font."""
-        width = width_of(self.text, self.size) * (1.08 if self.look in _HEAVY else 1)
-        start = self.x if self.anchor == "start" else self.x - width / 2
-        return Box(start, self.y - 0.8 * self.size, width, self.size)
-
-
-@dataclass(frozen=True, slots=True)
-class Stroke:
-    """A line through some points.
-
-    Attributes:
-        points: from one end to the other.
-        look: name of its colour and width.
-        edge: names of the nodes that it joins, the more constrained first; None for other lines.
-    """
-
-    points: tuple[Point, ...]
-    look: str
-    edge: tuple[str, str] | None = None
-
-    def moved(self, x: float, y: float) -> "Stroke":
-        """Return it elsewhere."""
-        return replace(self, points=tuple((a + x, b + y) for a, b in self.points))
-
-    def reach(self) -> Box:
-        """Return the room that it takes."""
-        (left, right), (top, bottom) = ((min(side), max(side)) for side in zip(*self.points, strict=True))
-        return Box(left, top, right - left, bottom - top)
-
-
-Shape = Rectangle | Words | Stroke
+MARKS_SAY: Mapping[Mark, str] = {
+    "win": "counts for the winner",
+    "lose": "against it",
+    "both": "on both sides",
+    "neither": "not at all",
+}
+"""What a row with a mark does, in a legend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,29 +73,20 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the things that stand under each other in a box: its height, and shapes about its middle at the top."""
+    """One of the things that stand under each other in a box.
+
+    Attributes:
+        height: of it.
+        width: room that it needs, half of it on each side of the middle.
+        shapes: about the middle of its upper side.
+    """
 
     height: float
+    width: float
     shapes: tuple[Shape, ...]
-
-    @property
-    def width(self) -> float:
-        """Room that it needs, half of it on each side of the middle."""
-        reaches = [shape.reach() for shape in self.shapes]
-        return 2 * max(max(-reach.x, reach.x + reach.width) for reach in reaches)
 
 
 Parts = Callable[[Node, str | None], list[Part]]
-
-
-def width_of(line: str, size: float) -> float:
-    """Return the width of a line of text: an upper bound for usual fonts without serifs.
-
-    Examples:
-        >>> round(width_of("CPO", 10), 1), width_of("", 10)
-        (22.2, 0)
-    """
-    return size * sum(0.42 if sign in _NARROW else 0.98 if sign in _WIDE else 0.74 for sign in line)
 
 
 def region_numbers(landscape: Landscape) -> dict[str, int]:
@@ -239,7 +153,7 @@ def title(landscape: Landscape) -> str:
 def _diagram(landscape: Landscape, values: Mapping[str, str], parts_of: Parts, spacing: Spacing) -> Picture:
     """Return the boxes and lines; boxes are wide enough for what is in them."""
     parts = {node.name: parts_of(node, values.get(node.name)) for node in landscape.nodes}
-    wide = max((part.width for stack in parts.values() for part in stack), default=0) + PADDING
+    wide = max((part.width for stack in parts.values() for part in stack), default=0) + 1.6 * PADDING
     heights = {name: sum(part.height for part in stack) + PADDING for name, stack in parts.items()}
     plan = layout(landscape, heights, replace(spacing, width=max(spacing.width, wide)))
     numbers = region_numbers(landscape)
@@ -284,16 +198,20 @@ def _small(node: Node, value: str | None) -> list[Part]:
 
 def _name(node: Node, size: float) -> Part:
     words = Words(0, size, node.name, size, "name")
-    beside = words.reach().width / 2 + 6  # room for the number in the corner
-    return Part(size + 8, (words, Stroke(((-beside, 0), (beside, 0)), "nothing")))
+    return Part(size + 8, words.reach().width + 2 * CORNER, (words,))
 
 
 def _value(value: str | None) -> list[Part]:
-    return [] if value is None else [Part(20, (Words(0, 15, value, FIGURES, "value"),))]
+    return [] if value is None else [_line(value, FIGURES, "value")]
 
 
 def _lines(said: str, letters: int, size: float, look: str) -> list[Part]:
-    return [Part(size + 3, (Words(0, size, line, size, look),)) for line in wrap(said, letters)]
+    return [_line(line, size, look) for line in wrap(said, letters)]
+
+
+def _line(said: str, size: float, look: str) -> Part:
+    words = Words(0, size, said, size, look)
+    return Part(size + 3.5, words.reach().width, (words,))
 
 
 def _log_ratio(node: Node) -> Part:
@@ -301,14 +219,13 @@ def _log_ratio(node: Node) -> Part:
     top, bottom = ratio(node.structure)
     above, below = text(top), "" if bottom == ONE else text(bottom)
     log, wide = width_of("log", FIGURES) + 3, max(width_of(above, FIGURES), width_of(below, FIGURES))
-    start = -(log + wide) / 2
-    middle = start + log + wide / 2
-    shapes = [Words(start, 22, "log", FIGURES, anchor="start"), Words(middle, 13 if below else 22, above, FIGURES)]
+    middle = log / 2
+    shapes: list[Shape] = [Words(-(log + wide) / 2, 22, "log", FIGURES, anchor="start")]
     if below:
-        bar = Stroke(((middle - wide / 2, 18), (middle + wide / 2, 18)), "bar")
-        shapes = [*shapes, Words(middle, 31, below, FIGURES)]
-        return Part(40, (*shapes, bar))
-    return Part(40, tuple(shapes))
+        shapes.append(Stroke(((middle - wide / 2, 18), (middle + wide / 2, 18)), "bar"))
+        shapes.append(Words(middle, 31, below, FIGURES))
+    shapes.append(Words(middle, 13 if below else 22, above, FIGURES))
+    return Part(40, log + wide, tuple(shapes))
 
 
 def _marks(node: Node, width: float, height: float, size: float) -> Part:
@@ -316,20 +233,24 @@ def _marks(node: Node, width: float, height: float, size: float) -> Part:
     shapes: list[Shape] = []
     for k, mark in enumerate(marks):
         shapes += _mark(mark, width * (k - len(marks) / 2) + 1, 0, Box(0, 0, width - 2, height), size)
-    return Part(height + 5, tuple(shapes))
+    return Part(height + 5, width * len(marks), tuple(shapes))
 
 
 def _mark(mark: Mark, x: float, y: float, cell: Box, size: float) -> tuple[Shape, ...]:
     rectangle = Rectangle(Box(x, y, cell.width, cell.height), f"mark {mark}")
     letters = size - (2 if mark == "both" else 0)
-    return rectangle, Words(rectangle.box.middle, y + cell.height / 2 + 0.36 * size, SIGNS[mark], letters, f"sign {mark}")
+    return rectangle, Words(
+        rectangle.box.middle, y + cell.height / 2 + 0.36 * size, SIGNS[mark], letters, f"sign {mark}"
+    )
 
 
 # ---- what stands around ---------------------------------------------------------------------------------------------
 
 
 def _head(landscape: Landscape) -> list[Shape]:
-    order = "Most constrained at the bottom. A line leads up to a loss that is entailed: it is the less constrained one."
+    order = (
+        "Most constrained at the bottom. A line leads up to a loss that is entailed: it is the less constrained one."
+    )
     return [
         Words(0, TITLE, title(landscape), TITLE, "title", "start"),
         Words(0, TITLE + 24, order, FIGURES, "muted", "start"),
@@ -339,8 +260,8 @@ def _head(landscape: Landscape) -> list[Shape]:
 def _legend(landscape: Landscape, width: float) -> list[Shape]:
     shapes: list[Shape] = [Words(0, 12, "Ground and number: the weakest core", SMALL, "muted", "start")]
     regions = landscape.regions()
-    across = max((width_of(core, FIGURES) for core in regions), default=0) + 60
-    columns = max(1, min(int(width // across), 3))
+    across = max((width_of(core, FIGURES) for core in regions), default=0) + 56
+    columns = max(1, min(int((width + 20) // across), 3))
     rows = -(-len(regions) // columns)
     for k, core in enumerate(regions):
         x, y = across * (k // rows), 24 + 26 * (k % rows)
@@ -359,21 +280,22 @@ def _notes(landscape: Landscape) -> Iterator[list[Shape]]:
     """Yield the lines of the legend that say how boxes are to be read."""
     if any(node.structure.atoms == PAIR for node in landscape.nodes):
         yield _marks_note()
-    if any(node.known for node in landscape.nodes):
-        known = "a known loss, named in the box"
-        yield [Rectangle(Box(1, 0, 24, 17), "known-box", 0, 4), Words(36, 13.5, known, FIGURES, "plain", "start")]
+        rows = "Marks, from the left: where both are valid, only the winner, only the loser, neither"
+        yield [Words(0, 13, rows, FIGURES, "plain", "start")]
     letters = "w, l: the model's probabilities of winner and loser"
     if any(atom.model == "Ref" for node in landscape.nodes for atom in node.structure.atoms):
         letters += "; rw, rl: the reference's"
     yield [Words(0, 13, letters, FIGURES, "plain", "start")]
+    if any(node.known for node in landscape.nodes):
+        known = "a known loss, named in the box"
+        yield [Rectangle(Box(1, 0, 24, 17), "known-box", 0, 4), Words(36, 13.5, known, FIGURES, "plain", "start")]
 
 
 def _marks_note() -> list[Shape]:
-    rows = "Marks, from the left: both valid, only the winner, only the loser, neither. They count"
-    shapes: list[Shape] = [Words(0, 13.5, rows, FIGURES, "plain", "start")]
-    x = shapes[0].reach().width + 6
+    shapes: list[Shape] = []
+    x = 0.0
     for mark, said in MARKS_SAY.items():
-        shapes += _mark(mark, x, 0, Box(0, 0, 22, 18), FIGURES)
-        shapes.append(Words(x + 28, 13.5, said, FIGURES, "plain", "start"))
-        x += 28 + width_of(said, FIGURES) + 14
+        shapes += _mark(mark, x, 0, Box(0, 0, 26, 19), FIGURES)
+        shapes.append(Words(x + 36, 14, said, FIGURES, "plain", "start"))
+        x += 36 + width_of(said, FIGURES) + 14
     return shapes
