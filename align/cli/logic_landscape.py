@@ -110,27 +110,35 @@ def _png(chosen: Landscape, out: Path | None) -> int:
 
     if out is None:
         raise ValueError("a PNG goes to a file: --out landscape.png")
-    _refuse_folder(out)
+    _refuse(out)
     hasse.png(chosen, out)
     print(f"wrote {out}")
     return 0
 
 
 def _write(out: Path, text: str) -> None:
-    _refuse_folder(out)
+    from align.report.hasse import MADE_BY
+
+    _refuse(out)
+    text = text if MADE_BY in text else f"Made by {MADE_BY}.\n\n{text}"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text + "\n", encoding="utf-8")
     print(f"wrote {out}")
 
 
-def _refuse_folder(out: Path) -> None:
+def _refuse(out: Path) -> None:
+    """Refuse a folder, and a file that no landscape was written to before."""
+    from align.report.hasse import MADE_BY
+
     if out.is_dir():
         raise ValueError(f"{out} is a folder; give a file")
+    if out.exists() and MADE_BY.encode() not in out.read_bytes()[:4096]:
+        raise ValueError(f"{out} exists and was not made by {MADE_BY}; choose another name or remove it")
 
 
 def _page(arguments: argparse.Namespace) -> int:
     from align.report.landscape_page import write_landscape_page
 
-    _refuse_folder(arguments.html)
+    _refuse(arguments.html)
     print(f"wrote {write_landscape_page(arguments.html)}; open it in a browser")
     return 0

@@ -100,7 +100,7 @@ def run_count(arguments: argparse.Namespace) -> int:
     if arguments.atoms is None:
         found["with_reference"] = counts(4)
     if arguments.json:
-        print_json(found)
+        print_json({key: _printable(value) for key, value in found.items()})
         return 0
     for title, numbers in ((None, found), ("with a reference, 4 atoms:", found.get("with_reference"))):
         if numbers:
@@ -110,12 +110,19 @@ def run_count(arguments: argparse.Namespace) -> int:
 
 def _counted(numbers: Mapping[str, Any]) -> Iterator[str]:
     known = {name: value for name, value in numbers.items() if isinstance(value, int) and name in MEANINGS}
-    shown_numbers = {
-        name: f"{value:,}" if value < 10**15 else f"about 10^{len(str(value)) - 1}" for name, value in known.items()
-    }
-    width = max(map(len, shown_numbers.values()))
-    for name, text in shown_numbers.items():
+    written = {name: _large(value) for name, value in known.items()}
+    width = max(map(len, written.values()))
+    for name, text in written.items():
         yield f"{text:>{width}}  {MEANINGS[name]}"
+
+
+def _large(value: int) -> str:
+    return f"{value:,}" if value < 10**15 else f"about 10^{int(value.bit_length() * math.log10(2))}"
+
+
+def _printable(value: Any) -> Any:
+    """Return a number, or the text of its size where it has thousands of digits."""
+    return _large(value) if isinstance(value, int) and value.bit_length() > 10_000 else value
 
 
 def run_neighbours(arguments: argparse.Namespace) -> int:

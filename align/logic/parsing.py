@@ -198,10 +198,10 @@ class _Parser:
 
     def _refuse_near_operator(self, token: _Token) -> None:
         """Refuse a misspelt name of the prefix style, which would read as an atom."""
-        if self.tokens[self.place + 2].text in (")", ","):  # an atom's only or first argument is a bare name
-            argument = self.tokens[self.place + 1]
-            if argument.text in ("x", "w", "l", *_RESPONSES) or argument.kind == "number":
-                return
+        argument, after = ([*self.tokens, self.tokens[-1], self.tokens[-1]][self.place + k] for k in (1, 2))
+        plain = argument.text in ("x", "w", "l", *_RESPONSES) or argument.kind == "number"
+        if plain and after.text in (")", ","):  # an atom's only or first argument is a bare name
+            return
         near = get_close_matches(token.text.lower(), [name.lower() for name in (*_PREFIX, *MACROS)], n=1, cutoff=0.75)
         if near:
             known = next(name for name in (*_PREFIX, *MACROS) if name.lower() == near[0])

@@ -44,7 +44,7 @@ def logarithm(node: Circuit, logs: Mapping[Atom, float]) -> Slope:
     if isinstance(node, Number):
         return Slope(0.0 if node.value else -math.inf, {})
     if isinstance(node, Factor):
-        return _factor(node, logs[node.atom])
+        return _factor(node, logs)
     parts = [logarithm(part, logs) for part in node.parts]  # type: ignore[attr-defined]
     if isinstance(node, Product):
         return Slope(sum(part.value for part in parts), _added([(1.0, part) for part in parts]))
@@ -56,10 +56,11 @@ def logarithm(node: Circuit, logs: Mapping[Atom, float]) -> Slope:
     return Slope(largest + math.log(total), _added([(s / total, part) for s, part in zip(shares, parts, strict=True)]))
 
 
-def _factor(node: Factor, log: float) -> Slope:
+def _factor(node: Factor, logs: Mapping[Atom, float]) -> Slope:
     if node.atom.model == "Const":
         share = float(node.atom.response or 0)
         return Slope(math.log(share if node.holds else 1 - share), {})
+    log = logs[node.atom]
     if node.holds:
         return Slope(log, {node.atom: 1.0})
     bounded = min(log, -CERTAIN)

@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -35,9 +36,19 @@ def entry(name: str, **settings: Any) -> dict[str, Any]:
     card = OBJECTIVES.card(name)
     known = {"name": name, "title": card.title, "aliases": OBJECTIVES.aliases(name), "source": card.source}
     try:
-        return {**known, **plain(decompile(OBJECTIVES.build(name, **settings)))}
+        return {**known, **plain(decompile(OBJECTIVES.build(name, **_as_declared(name, settings))))}
     except TraceError as error:
         return {**known, "outcome": "refused", "stripped": [], "parts": [_refused(str(error))]}
+
+
+def _as_declared(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with whole numbers as the numbers that the objective has there."""
+    from dataclasses import fields
+
+    from align.objectives.registry import OBJECTIVES
+
+    numbers = {f.name for f in fields(OBJECTIVES[name]) if isinstance(f.default, float)}  # type: ignore[arg-type]
+    return {k: float(v) if k in numbers and type(v) is int else v for k, v in settings.items()}
 
 
 def plain(decompiled: Any) -> dict[str, Any]:

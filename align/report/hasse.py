@@ -43,7 +43,7 @@ LOOKS: Mapping[str, Mapping[str, str]] = {
     "name": {"fill": INK, "font-weight": "bold"},
     "title": {"fill": INK, "font-weight": "bold"},
     "muted": {"fill": MUTED},
-    "faint": {"fill": MUTED},
+    "faint": {"fill": "#464D57"},
     "known": {"fill": INK, "font-style": "italic"},
     "value": {"fill": "#005A8D", "font-weight": "bold"},
     "mark win": {"fill": tint("#009E73", 0.35)},

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from textwrap import wrap
 
 from align.logic.circuit import ONE, log_ratio, ratio, text
 from align.logic.landscape import Landscape, Node
@@ -14,7 +13,7 @@ MARGIN, PADDING = 24.0, 10.0
 TITLE, NAME, FIGURES, SMALL, TINY = 20.0, 16.0, 13.0, 11.5, 10.5
 """Sizes of text."""
 
-CORNER = 12.0
+CORNER = 10.0
 """Room beside a name for the number in the corner of its box."""
 
 MARKS_SAY: Mapping[Mark, str] = {
@@ -188,12 +187,12 @@ def _right_and_bottom(shapes: Iterable[Shape]) -> tuple[float, float]:
 
 def _full(node: Node, value: str | None) -> list[Part]:
     marks = [_marks(node, 24, 20, FIGURES)] if node.structure.atoms == PAIR else []
-    return [_name(node, NAME), _log_ratio(node), *marks, *_lines(node.known, 22, SMALL, "known"), *_value(value)]
+    return [_name(node, NAME), _log_ratio(node), *marks, *_lines(node.known, 150, SMALL, "known"), *_value(value)]
 
 
 def _small(node: Node, value: str | None) -> list[Part]:
     marks = [_marks(node, 19, 17, SMALL)] if node.structure.atoms == PAIR else []
-    return [_name(node, NAME - 1), *marks, *_lines(node.known, 13, TINY, "known"), *_value(value)]
+    return [_name(node, NAME - 1), *marks, *_lines(node.known, 80, TINY, "known"), *_value(value)]
 
 
 def _name(node: Node, size: float) -> Part:
@@ -205,8 +204,15 @@ def _value(value: str | None) -> list[Part]:
     return [] if value is None else [_line(value, FIGURES, "value")]
 
 
-def _lines(said: str, letters: int, size: float, look: str) -> list[Part]:
-    return [_line(line, size, look) for line in wrap(said, letters)]
+def _lines(said: str, width: float, size: float, look: str) -> list[Part]:
+    """Return a text as lines of this width; a word that is wider stands by itself."""
+    lines: list[str] = []
+    for word in said.split():
+        if lines and width_of(f"{lines[-1]} {word}", size) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [_line(line, size, look) for line in lines]
 
 
 def _line(said: str, size: float, look: str) -> Part:
@@ -238,7 +244,7 @@ def _marks(node: Node, width: float, height: float, size: float) -> Part:
 
 def _mark(mark: Mark, x: float, y: float, cell: Box, size: float) -> tuple[Shape, ...]:
     rectangle = Rectangle(Box(x, y, cell.width, cell.height), f"mark {mark}")
-    letters = size - (2 if mark == "both" else 0)
+    letters = size - (1.6 if mark == "both" else 0)
     return rectangle, Words(
         rectangle.box.middle, y + cell.height / 2 + 0.36 * size, SIGNS[mark], letters, f"sign {mark}"
     )

@@ -16,7 +16,7 @@ from align.logic.printing import english, unicode
 from align.logic.rows import values as truth_values
 from align.logic.structure import PAIR, SIGNS, Mark
 from align.report.hasse import HUES, MADE_BY, drawn
-from align.report.hasse_picture import MARKS_SAY, compact, region_numbers, said_of
+from align.report.hasse_picture import MARKS_SAY, compact, region_numbers
 
 Values = Mapping[Which, Mapping[str, str]]
 """A line of text for some nodes of some landscapes."""
@@ -136,7 +136,6 @@ def _panel(which: Which, whole: Landscape, node: Node, region: int, value: str |
     return {
         "name": node.name,
         "title": _title(which, node.name),
-        "said": said_of(node, value),
         "known": node.known,
         "value": value,
         "region": region,
@@ -171,7 +170,8 @@ def _rows(node: Node) -> list[dict[str, Any]]:
 def _small_probabilities(node: Node) -> dict[str, str]:
     """Return what becomes of a loss when the model's probabilities are small."""
     mark, foretold = column_class(node.structure), outlook(node.structure)
-    assert mark is not None and foretold is not None  # every node reads the model's pair
+    assert mark is not None  # every node reads the model's pair
+    assert foretold is not None
     ratio = foretold.ratio if node.structure.atoms == PAIR else leading_ratio(node.structure)
     return {
         "mark": mark,

@@ -119,6 +119,7 @@
     }
     for (const line of section.querySelectorAll("polyline[data-below]"))
       line.classList.toggle("near", [line.dataset.below, line.dataset.above].includes(name));
+    section.querySelector(".shown").textContent = data[which].nodes[name].title;
     section.querySelector("select").value = other;
     section.querySelector(".verdict-of").replaceChildren(...(other ? comparison(state) : []));
   };
@@ -136,9 +137,10 @@
       link.setAttribute("href", address(link.dataset.switch, kept));
     }
     const panel = document.getElementById(`${state.which}/${state.name}`);
-    if (shown && shown.name !== state.name) {
-      if (inPanel) panel.focus({ preventScroll: true });
-      if (stacked.matches) panel.scrollIntoView({ block: "nearest" });
+    if (shown && shown.name !== state.name && inPanel) panel.focus({ preventScroll: true });
+    if (shown && stacked.matches) {
+      const changed = shown.other !== state.other ? panel.parentElement.querySelector(".compare") : panel;
+      if (shown.which === state.which) changed.scrollIntoView({ block: "nearest" });
     }
     if (shown) document.getElementById("status").textContent = `${data[state.which].nodes[state.name].title} is shown.`;
     shown = state;
@@ -155,6 +157,7 @@
     compare(node.dataset.node === shown.other ? "" : node.dataset.node);
   });
   addEventListener("hashchange", show);
+  document.documentElement.classList.add("scripted");
   for (const part of document.querySelectorAll("[data-script]")) part.hidden = false;
   show();
 })();

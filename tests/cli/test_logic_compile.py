@@ -1,0 +1,101 @@
+import json
+
+import pytest
+import yaml
+
+from align.cli.main import main
+from align.logic.compiled import FormulaObjective
+from align.logic.landscape import sixteen
+from align.logic.zoo import table
+
+
+def run(capsys, *words):
+    code = main(["logic", *words])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_compile_prints_a_section_that_trains(capsys):
+    _, out, _ = run(
+        capsys, "compile", "cCPO", "--reference", "--link", "squared", "--beta", "0.2", "--format", "recipe"
+    )
+    objective = FormulaObjective(**yaml.safe_load(out)["objective"])
+    assert objective.structure == sixteen()["cCPO"].reference_form()
+    assert (objective.link, objective.beta) == ("squared", 0.2)
+    words = ["compile", "M(l) -> M(w)", "--condition", "M(w) | M(l)", "--length-normalised", "--margin", "0.5"]
+    _, out, _ = run(capsys, *words, "--format", "recipe")
+    settings = yaml.safe_load(out)["objective"]
+    assert (settings["length_normalised"], settings["margin"]) == (True, 0.5)
+
+
+def test_compile_prints_code_and_latex(capsys):
+    _, out, _ = run(capsys, "compile", "ORPO", "--format", "torch")
+    space = {}
+    exec(out, space)
+    assert callable(space["loss"])
+    _, out, _ = run(capsys, "compile", "ORPO", "--format", "latex")
+    assert out.startswith(r"\ell = -\log\sigma")
+    _, out, _ = run(capsys, "compile", "ORPO", "--json")
+    assert {"rho", "recipe", "torch", "latex", "marks"} <= set(json.loads(out))
+    _, out, _ = run(capsys, "compile", "M(y3) -> M(w)")
+    assert "# no recipe: training knows no probability of M(y3)" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compile", "true"], "nothing is counted on one side"),
+        (["compile", "dpo", "--beta", "0"], "--beta must be greater than 0"),
+        (["compile", "bco_pair"], "2 structures"),
+        (["decompile", "log(w/x)"], "no quantity 'x'"),
+        (["decompile", "nope"], "unknown objective 'nope'"),
+        (["decompile", "dpo", "beat=1"], "did you mean 'beta'"),
+        (["decompile", "dpo", "beta"], "write KEY=VALUE"),
+        (["decompile", "log(w/l)", "beta=1"], "settings go with an objective"),
+        (["decompile", "dpo", "--as", "loss"], "--as goes with an expression"),
+        (["decompile", "none.py:loss"], "no Python file"),
+    ],
+)
+def test_mistakes_are_exit_code_2(words, said, capsys):
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert said in err
+
+
+def test_decompile_reads_expressions_objectives_and_files(tmp_path, capsys):
+    code, out, _ = run(capsys, "decompile", "log(w*(1-l)/(l*(1-w)))")
+    assert code == 0
+    assert "(ORPO)" in out
+    assert "4 cores mean the same" in out
+    code, out, _ = run(capsys, "decompile", "w/(1-w)")
+    assert "read as a ratio" in out
+    assert "the same ratio, as a function, is" in out
+    code, out, _ = run(capsys, "decompile", "simpo", "gamma=0.25")
+    assert "margin: 0.25" in out
+    file = tmp_path / "own.py"
+    file.write_text("def loss(chosen, rejected):\n    return (chosen - rejected - 5).square()\n")
+    code, out, _ = run(capsys, "decompile", f"{file}:loss", "--json")
+    found = json.loads(out)
+    assert (code, found["parts"][0]["link"], found["parts"][0]["margin"]) == (0, "squared", "5")
+    code, out, _ = run(capsys, "decompile", "dpop", "lam=1")
+    assert out.startswith("dpop: 2 cases")
+
+
+def test_what_counts_nothing_is_exit_code_1_with_the_row(capsys):
+    code, out, _ = run(capsys, "decompile", "log(w*(1-l)/(l+1-w))")
+    assert code == 1
+    assert "2 in the row M(w) = F, M(l) = T" in out
+    assert run(capsys, "decompile", "log(w/l)", "--as", "loss")[1].count("linear") == 1
+
+
+def test_zoo_lists_every_objective(capsys, tmp_path, monkeypatch):
+    _, out, _ = run(capsys, "zoo")
+    assert [line.split()[0] for line in out.splitlines()] == list(table())
+    assert "dpop" in out
+    assert "(2 cases)" in out
+    _, out, _ = run(capsys, "zoo", "--json")
+    assert json.loads(out) == list(table().values())
+    import align.cli.logic_compile as module
+
+    monkeypatch.setattr(module, "write", lambda: tmp_path / "zoo.json")
+    assert "zoo.json" in run(capsys, "zoo", "--write")[1]

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from align.logic.formula import REF_L, REF_W, Atom, L, W
+from align.logic.landscape import landscape
+from align.logic.parsing import parse
+from align.logic.source import latex_source, torch_source, variable
+from align.logic.structure import Structure
+from tests.logic.test_compiled import batch, of_node
+
+
+@pytest.mark.parametrize("link", ["logistic", "squared", "hinge"])
+@pytest.mark.parametrize("which", ["sixteen", "reference"])
+def test_the_code_that_is_printed_computes_the_loss_that_trains(which, link):
+    policy, reference, leaves = batch()
+    logs = dict(zip((W, L, REF_W, REF_L), leaves, strict=True))
+    for node in landscape(which).nodes:
+        space = {}
+        objective = of_node(node, link=link, beta=0.7, margin=0.2)
+        exec(torch_source(objective.structure, link, 0.7, 0.2), space)
+        found = space["loss"](*(logs[atom] for atom in objective.structure.atoms))
+        assert torch.equal(found, objective(policy, reference)), node.name
+
+
+def test_constants_and_atoms_of_ones_own_are_written():
+    source = torch_source(Structure.of(parse("M(y3) & Const(0.25) -> M(w)")))
+    space = {}
+    exec(source, space)
+    logs = torch.tensor([0.5], dtype=torch.float64).log()
+    top = 1 - 0.5 * 0.25 * 0.5
+    found = space["loss"](logs, logs)
+    assert torch.exp(-found).item() == pytest.approx(top, abs=1e-6)
+    assert [variable(atom) for atom in (W, REF_L, Atom("Safe"), Atom("Judge", "w"))] == (
+        ["log_w", "log_ref_l", "log_safe", "log_judge_w"]
+    )
+
+
+def test_latex_has_fraction_and_link():
+    orpo = landscape().node("ORPO").structure
+    assert r"\frac{p_{w}(1 - p_{l})}{p_{l}(1 - p_{w})}" in latex_source(orpo)
+    assert r"\gamma" not in latex_source(orpo)
+    assert r"\gamma" in latex_source(orpo, "hinge", 0.5)
+    dpo = landscape("reference").node("CPO").structure
+    assert r"p_{\mathrm{ref},l}" in latex_source(dpo, "squared")
