@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from align.logic.compiled import FormulaObjective
+from align.logic.landscape import sixteen
 from align.objectives.custom import FunctionObjective
 from align.objectives.dpo import DPO
-from align.objectives.mixture import Mixture, Smoothed
+from align.objectives.mixture import Mixture, Smoothed, name_of
 from align.objectives.registry import OBJECTIVES
 from align.recipe.errors import Origin, RecipeError
 from align.recipe.objective import build_objective
@@ -212,3 +214,45 @@ def test_a_wrong_type_for_an_annotated_parameter(write: Write) -> None:
     write(LOSSES, "losses.py")
     message = refusal(section("file: losses.py\nname: typed\ngamma: 1\nhard: maybe"))
     assert message == "r.yaml:4: objective.hard: expected true or false, found 'maybe' (a text)"
+
+
+def test_the_loss_of_a_formula() -> None:
+    objective, spec = built('{formula: "M(l) -> M(w)", condition: "M(w) | M(l)", link: hinge, beta: 0.5}')  # type: ignore[misc]
+    assert isinstance(objective, FormulaObjective)
+    assert objective.structure == sixteen()["cCPO"]
+    assert (objective.link, objective.beta, objective.additive) == ("hinge", 0.5, "false")
+    assert spec == ({},)
+
+
+def test_a_formula_composes_like_any_objective() -> None:
+    smoothed, _ = built('{formula: "M(w)", label_smoothing: 0.2}')  # type: ignore[misc]
+    assert isinstance(smoothed, Smoothed)
+    assert isinstance(smoothed.objective, FormulaObjective)
+    mixture, specs = built('[{formula: "M(l) & Ref(w) -> M(w)", weight: 0.5}, {name: sft}]')  # type: ignore[misc]
+    assert isinstance(mixture, Mixture)
+    assert (mixture.parts[0].weight, mixture.needs_reference) == (0.5, True)
+    assert specs == ({}, {})
+    assert name_of(mixture) == "0.5 M(l) & Ref(w) -> M(w) + sft"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{formula: "M(l) ->"}', "objective.formula: formula: the formula ends where a part of it should stand"),
+        ('{formula: "M(w)", condition: "M(w"}', "objective.condition: condition: a parenthesis is not closed"),
+        (
+            '{formula: "M(w)", beat: 2}',
+            "no setting 'beat'; did you mean 'beta'?",
+        ),
+        ('{formula: "M(w)", link: logistc}', "did you mean 'logistic'?"),
+        ('{formula: "M(y3) -> M(w)"}', "objective.formula: formula has the atom M(y3)"),
+        ("{formula: 3}", "objective.formula: expected a text"),
+        ('{formula: "M(w)", name: dpo}', "objective.formula: objective 'dpo' has no setting 'formula'"),
+        ('{formula: "M(w)", weight: 2}', "a weight belongs to a list of objectives"),
+        ('{formula: "M(w)", label_smooting: 0.1}', "did you mean 'label_smoothing'?"),
+    ],
+)
+def test_mistakes_in_a_formula_are_shown_where_they_are(text: str, said: str) -> None:
+    message = refusal(section(text))
+    assert message.startswith("r.yaml:1: ")
+    assert said in message

@@ -32,6 +32,8 @@ OBJECTIVES = [
     "{file: loss.py, name: Mine}",
     "[{name: dpo}, {name: ipo, weight: 0.2, label_smoothing: 0.1}, {file: loss.py, name: function, beta: 2}]",
     "{name: simpo, label_smoothing: 0.2}",
+    "{formula: 'M(l) -> M(w)', condition: 'M(w) | M(l)', link: squared, beta: 0.5, label_smoothing: 0.1}",
+    "[{formula: 'M(w)', weight: 0.3}, {name: dpo}]",
     "[sft]",
 ]
 DIVERGENCE = {"f_divergence": "reverse_kl", "f_alpha": None}

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig
 from transformers import TrainingArguments
 
-from align import DPO, PairObjective, PairTrainer
+from align import DPO, FormulaObjective, PairObjective, PairTrainer
 from align.objectives.custom import FunctionObjective
 from tests.conftest import arguments, losses, pair_rows, rows
 
@@ -386,3 +386,18 @@ def test_bad_rows_from_python(model, tokenizer, tmp_path):
     assert len(trainer.train_dataset) == 6
     names = sorted(path.name for path in tmp_path.glob("skipped-*.jsonl"))
     assert names == ["skipped-eval_dataset-a-b.jsonl", "skipped-train_dataset.jsonl"]
+
+
+@pytest.mark.parametrize(("formula", "reads_reference"), [("M(l) -> M(w)", False), ("M(l) & Ref(w) -> M(w)", True)])
+def test_the_loss_of_a_formula_loads_only_what_it_reads(formula, reads_reference, model, tokenizer, tmp_path):
+    objective = FormulaObjective(formula=formula, length_normalised=True)
+    given = {"model": model, "args": arguments(tmp_path), "objective": objective}
+    trainer = PairTrainer(**given, train_dataset=rows(), eval_dataset=rows(8), processing_class=tokenizer)
+    assert objective.needs_reference == reads_reference
+    assert hasattr(trainer.reference, "module") == reads_reference
+    before = trainer.evaluate()
+    trainer.train()
+    after = trainer.evaluate()
+    assert losses(trainer)[-1] < losses(trainer)[0]
+    assert after["eval_loss"] < before["eval_loss"]
+    assert "eval_rewards/margins" in after
