@@ -2,13 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import NoReturn
 
 import sympy
 
-from align.logic.parsing import FormulaError
+from align.logic.reading import Reader, Token
 from align.logic.symbols import ATOMS, CONSTANTS, LENGTHS, logsigmoid, number, relu, sigmoid, symbol
 
 _TOKEN = re.compile(
@@ -44,13 +42,6 @@ FUNCTIONS: Mapping[str, Callable[[sympy.Expr], sympy.Expr]] = {
 """Functions of one number that an expression may call; ``max(0, x)`` beside them."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    text: str
-    kind: str
-    at: int
-
-
 def read_expression(text: str) -> sympy.Expr:
     """Return the expression that a text spells.
 
@@ -61,7 +52,7 @@ def read_expression(text: str) -> sympy.Expr:
         >>> read_expression("log(w/l) - gamma")
         -gamma + log(w/l)
     """
-    return _Reader(text).whole()
+    return _Expression(text, _TOKEN, "an expression").whole()
 
 
 def kind_of(expression: sympy.Expr) -> str:
@@ -84,36 +75,8 @@ def _inside_only(expression: sympy.Expr, bend: sympy.Expr) -> bool:
     return bool(rest.has(sympy.log))
 
 
-class _Reader:
-    """Reads one text from left to right."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.tokens = self._split()
-        self.place = 0
-
-    def _split(self) -> list[_Token]:
-        found, at, end = [], 0, len(self.text.rstrip())
-        while at < end:
-            match = _TOKEN.match(self.text, at)
-            if match is None:
-                start = at + len(self.text[at:]) - len(self.text[at:].lstrip())
-                raise FormulaError(f"{self.text[start]!r} is no part of an expression", self.text, start)
-            kind = match.lastgroup or ""
-            found.append(_Token(match[kind], kind, match.start(kind)))
-            at = match.end()
-        return [*found, _Token("", "end", end)]
-
-    @property
-    def next(self) -> _Token:
-        return self.tokens[self.place]
-
-    def take(self) -> _Token:
-        self.place += 1
-        return self.tokens[self.place - 1]
-
-    def fail(self, problem: str, token: _Token) -> NoReturn:
-        raise FormulaError(problem, self.text, token.at)
+class _Expression(Reader):
+    """Reads one expression from left to right."""
 
     def whole(self) -> sympy.Expr:
         found = self.sum()
@@ -163,7 +126,7 @@ class _Reader:
         stray = f"a number, a name or a parenthesis should stand here, not {token.text!r}"
         return self.fail("the expression ends where a part of it should stand" if token.kind == "end" else stray, token)
 
-    def name(self, token: _Token) -> sympy.Expr:
+    def name(self, token: Token) -> sympy.Expr:
         name = _ALIASES.get(token.text, token.text)
         if name not in _NAMES:
             near = get_close_matches(token.text, [*_NAMES, *FUNCTIONS], n=1)
@@ -171,7 +134,7 @@ class _Reader:
             self.fail(f"no quantity {token.text!r}; {hint}", token)
         return symbol(name)
 
-    def call(self, token: _Token) -> sympy.Expr:
+    def call(self, token: Token) -> sympy.Expr:
         opening = self.take()
         arguments = [self.sum()]
         while self.next.text == ",":
@@ -190,11 +153,3 @@ class _Reader:
         if len(arguments) != 1:
             self.fail(f"{token.text} takes one number, got {len(arguments)}", token)
         return FUNCTIONS[token.text](arguments[0])
-
-    def close(self, opening: _Token) -> None:
-        if self.next.text == ")":
-            self.take()
-        elif self.next.kind == "end":
-            self.fail("a parenthesis is not closed", opening)
-        else:
-            self.fail(f"an operator or a closing parenthesis should stand here, not {self.next.text!r}", self.next)

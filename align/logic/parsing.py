@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import NoReturn
 
 from align.logic.formula import FALSE, MACROS, TRUE, And, Atom, Formula, Iff, Implies, Not, Or, Xor
+from align.logic.reading import FormulaError as FormulaError
+from align.logic.reading import Reader, Token
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.\d*|\.?\d+)|(?P<name>[^\W\d]\w*)|(?P<sign><->|<=>|->|=>|&&|\|\||[~!¬&∧|∨^⊕→⇒↔⇔⊤⊥(),]))"
@@ -25,15 +25,6 @@ _MODELS = {"m": "M", "ref": "Ref"}
 _RESPONSES = {"yw": "w", "y_w": "w", "yl": "l", "y_l": "l"}
 
 
-class FormulaError(ValueError):
-    """A text is no formula; the message shows where with a caret."""
-
-    def __init__(self, problem: str, text: str, at: int) -> None:
-        line = text.replace("\n", " ").replace("\t", " ")
-        super().__init__(f"{problem}\n  {line}\n  {' ' * at}^")
-        self.problem, self.at = problem, at
-
-
 def parse(text: str) -> Formula:
     """Return the formula that a text spells.
 
@@ -49,46 +40,11 @@ def parse(text: str) -> Formula:
         >>> parse("M(l) & Ref(w) -> M(w)") == parse("Implies(And(M(x,yl), Ref(x,yw)), M(x,yw))")
         True
     """
-    return _Parser(text).whole()
+    return _Parser(text, _TOKEN, "a formula").whole()
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    text: str
-    kind: str
-    at: int
-
-
-class _Parser:
-    """Reads one text from left to right."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.tokens = list(self._split())
-        self.place = 0
-
-    def _split(self) -> "list[_Token]":
-        found, at, end = [], 0, len(self.text.rstrip())
-        while at < end:
-            match = _TOKEN.match(self.text, at)
-            if match is None:
-                start = at + len(self.text[at:]) - len(self.text[at:].lstrip())
-                raise FormulaError(f"{self.text[start]!r} is no part of a formula", self.text, start)
-            kind = match.lastgroup or ""
-            found.append(_Token(match[kind], kind, match.start(kind)))
-            at = match.end()
-        return [*found, _Token("", "end", end)]
-
-    @property
-    def next(self) -> _Token:
-        return self.tokens[self.place]
-
-    def take(self) -> _Token:
-        self.place += 1
-        return self.tokens[self.place - 1]
-
-    def fail(self, problem: str, token: _Token) -> NoReturn:
-        raise FormulaError(problem, self.text, token.at)
+class _Parser(Reader):
+    """Reads one formula from left to right."""
 
     def whole(self) -> Formula:
         if self.next.kind == "end":
@@ -141,7 +97,7 @@ class _Parser:
         stray = f"a formula should stand here, not {token.text!r}"
         return self.fail("the formula ends where a part of it should stand" if token.kind == "end" else stray, token)
 
-    def named(self, token: _Token) -> Formula:
+    def named(self, token: Token) -> Formula:
         if self.next.text != "(":
             if token.text.lower() in _OPERATORS:
                 self.fail(f"a formula should stand here, not {token.text!r}", token)
@@ -151,7 +107,7 @@ class _Parser:
         self._refuse_near_operator(token)
         return self.atom(token)
 
-    def call(self, token: _Token) -> Formula:
+    def call(self, token: Token) -> Formula:
         opening = self.take()
         parts = [self.level(0)]
         while self.next.text == ",":
@@ -166,7 +122,7 @@ class _Parser:
             self.fail(f"{token.text} takes {wanted} formula{'s' * (wanted != '1')}, got {len(parts)}", token)
         return make(parts)
 
-    def atom(self, token: _Token) -> Atom:
+    def atom(self, token: Token) -> Atom:
         opening, arguments = self.take(), []
         while True:
             argument = self.take()
@@ -184,19 +140,11 @@ class _Parser:
             self._check_share(arguments[-1])
         return Atom(_MODELS.get(token.text.lower(), token.text), _RESPONSES.get(response, response))
 
-    def close(self, opening: _Token) -> None:
-        if self.next.text == ")":
-            self.take()
-        elif self.next.kind == "end":
-            self.fail("a parenthesis is not closed", opening)
-        else:
-            self.fail(f"an operator or a closing parenthesis should stand here, not {self.next.text!r}", self.next)
-
-    def _check_share(self, token: _Token) -> None:
+    def _check_share(self, token: Token) -> None:
         if token.kind != "number" or not 0 <= float(token.text) <= 1:
             self.fail(f"Const takes a probability from 0 to 1, got {token.text!r}", token)
 
-    def _refuse_near_operator(self, token: _Token) -> None:
+    def _refuse_near_operator(self, token: Token) -> None:
         """Refuse a misspelt name of the prefix style, which would read as an atom."""
         argument, after = ([*self.tokens, self.tokens[-1], self.tokens[-1]][self.place + k] for k in (1, 2))
         plain = argument.text in ("x", "w", "l", *_RESPONSES) or argument.kind == "number"
