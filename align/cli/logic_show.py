@@ -94,6 +94,7 @@ def _outlook(found: Mapping[str, Any]) -> Iterator[str]:
     small = found["small_probabilities"]
     if small:
         yield _line("where small", f"ρ → {small['rho']}, {small['class']}: {small['consequence']}")
+        yield _line("", small["start"])
     said = "yes: exchanging winner and loser turns ρ's sign" if found["skew_symmetric"] else "no"
     yield _line("skew", said)
 

@@ -7,7 +7,7 @@ from align.logic.circuit import log_ratio, row_weights, text
 from align.logic.formula import Atom
 from align.logic.known import Loss, structure_of
 from align.logic.landscape import Landscape, Neighbour, name_in_landscape, neighbours, reference_name
-from align.logic.predict import column_class, leading_ratio, outlook, unread, warnings
+from align.logic.predict import STARTS, column_class, leading_ratio, outlook, start, unread, warnings
 from align.logic.printing import english, infix, prefix, unicode
 from align.logic.slopes import log_ratio_at
 from align.logic.structure import Structure
@@ -62,7 +62,12 @@ def structure_facts(structure: Structure) -> dict[str, Any]:
         "marks": marks(structure),
         "column_class": column_class(structure),
         "small_probabilities": foretold
-        and {"rho": leading_ratio(structure), "class": foretold.title, "consequence": foretold.consequence},
+        and {
+            "rho": leading_ratio(structure),
+            "class": foretold.title,
+            "consequence": foretold.consequence,
+            "start": STARTS[start(structure) or "even"],
+        },
         "skew_symmetric": structure.is_skew(),
         "unread": unread(structure),
         "neighbours": {

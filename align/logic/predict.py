@@ -8,6 +8,7 @@ own runs agree with it (see docs/logic.md).
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from align.logic.circuit import circuit, symbol, text
 from align.logic.formula import Atom
@@ -95,6 +96,40 @@ def _of_one(mark: Mark, winner: bool) -> Outlook:
     return Outlook(f"log {letter}", f"{which} only, up", consequence)
 
 
+Start = Literal["floor", "even", "far"]
+STARTS: Mapping[Start, str] = MappingProxyType(
+    {
+        "floor": "on whole responses the loss is 0 from the start, and nothing is learnt",
+        "even": "on whole responses the loss starts where neither side has won",
+        "far": "on whole responses the loss starts as large as a log-likelihood, and pulls with all its weight",
+    }
+)
+"""What a loss is where policy and reference alike deem next to nothing valid."""
+
+
+def start(structure: Structure) -> Start | None:
+    """Return where the loss starts if the probabilities of policy and reference are small alike.
+
+    The fewer statements must hold for a side's likeliest row, the larger its count: the log-ratio is about as many
+    times log p as the top's row has more of them than the bottom's. None for one that counts nothing on a side.
+
+    Examples:
+        >>> from align.logic.formula import L, REF_W, W
+        >>> start(Structure.of(L >> W, W | L)), start(Structure.of((L & REF_W) >> W, W | L)), start(Structure.of(W))
+        ('even', 'floor', 'far')
+    """
+    if not structure.top or not structure.bottom:
+        return None
+    top, bottom = (_fewest(rows, structure) for rows in (structure.top, structure.bottom))
+    return "even" if top == bottom else "floor" if top < bottom else "far"
+
+
+def _fewest(rows: int, structure: Structure) -> int:
+    """Return how many statements are true in a set's row that has the fewest; fixed probabilities do not count."""
+    fixed = sum(1 << (structure.n - 1 - k) for k, atom in enumerate(structure.atoms) if atom.model == "Const")
+    return min((row & ~fixed).bit_count() for row in listed(rows, structure.n))
+
+
 def leading_ratio(structure: Structure) -> str:
     """Return what the log-ratio tends to as the policy's probabilities go to 0.
 
@@ -152,6 +187,8 @@ def warnings(structure: Structure, *, link: str = "logistic", decreasing: bool |
     found = []
     if rewards_both_down(structure):
         found.append("driving both responses to probability 0 satisfies it; add a likelihood term (sft), or normalise")
+    elif start(structure) == "floor":
+        found.append("on whole responses its loss is 0 from the start: use length_normalised")
     if column_class(structure) == "both":
         found.append("its gradient vanishes at small probabilities: use length_normalised")
     for response in unread(structure):

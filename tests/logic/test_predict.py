@@ -2,10 +2,10 @@ import math
 
 import pytest
 
-from align.logic.formula import L, W, chain
+from align.logic.formula import REF_W, Atom, L, W, chain
 from align.logic.known import UNPAIRED
 from align.logic.landscape import landscape, sixteen
-from align.logic.predict import column_class, leading_ratio, outlook, rewards_both_down, unread, warnings
+from align.logic.predict import column_class, leading_ratio, outlook, rewards_both_down, start, unread, warnings
 from align.logic.slopes import link_at, log_ratio_at
 from align.logic.structure import Structure
 from tests.logic.facts import SIXTEEN
@@ -67,3 +67,21 @@ def test_warnings_say_what_to_know_before_training():
     assert any("does not read the loser" in text for text in warnings(sixteen()["CE"]))
     assert any("not decreasing" in text for text in warnings(sixteen()["CPO"], link="squared", decreasing=False))
     assert warnings(sixteen()["ORPO"]) == []
+
+
+@pytest.mark.parametrize("name", SIXTEEN)
+def test_where_losses_start_is_told_by_the_likeliest_rows(name):
+    for structure in (sixteen()[name], sixteen()[name].reference_form()):
+        found = log_ratio_at(structure, dict.fromkeys(structure.atoms, -120.0)).value
+        expected = "even" if abs(found) < 60 else "floor" if found > 0 else "far"
+        assert start(structure) == expected
+    mark = column_class(sixteen()[name])
+    assert start(sixteen()[name]) == {"neither": "even", "both": "even", "lose": "far", "win": "floor"}[mark]
+
+
+def test_a_reference_that_weighs_one_side_alone_is_warned_of():
+    asked = Structure.of((L & REF_W) >> W, W | L)
+    assert (column_class(asked), start(asked)) == ("neither", "floor")
+    assert any("from the start" in text for text in warnings(asked))
+    assert start(Structure.of(W & Atom("Const", "0.5"))) == "far"
+    assert start(Structure.of(W, W)) is None
