@@ -108,9 +108,10 @@ def _entry(arguments: argparse.Namespace) -> dict[str, Any]:
     path, colon, function = what.rpartition(":")
     if colon and path.endswith(".py"):
         return _of_file(path, function, settings)
+    from align.logic.expression import NAMES
     from align.objectives.registry import OBJECTIVES
 
-    if what in OBJECTIVES or what.isidentifier():
+    if what in OBJECTIVES or (what.isidentifier() and what not in NAMES):
         from align.logic.zoo import entry
 
         if arguments.read_as:

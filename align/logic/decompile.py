@@ -124,7 +124,16 @@ def of_score(score: sympy.Expr) -> Decompiled:
 
 def read_terms(terms: Sequence[Term]) -> list[Part]:
     """Return each term as the part of a loss that it is."""
-    return [part for term in terms for part in _read(term)]
+    return [part for term in terms for single in _singly(term) for part in _read(single)]
+
+
+def _singly(term: Term) -> list[Term]:
+    """Return a term that is linear in log-probabilities as several, where it counts nothing as one."""
+    pieces = sympy.Add.make_args(term.score)
+    if term.link != "linear" or len(pieces) == 1 or _likelihood(term.score) is not None:
+        return [term]
+    several = [replace(term, score=piece) for piece in pieces]
+    return several if all(_likelihood(one.score) is not None for one in several) else [term]
 
 
 def _read(term: Term) -> Iterator[Part]:

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 import sympy
 
+from align.logic.loss_terms import oriented
 from align.logic.reading import Reader, Token
 from align.logic.symbols import ATOMS, CONSTANTS, LENGTHS, logsigmoid, number, relu, sigmoid, symbol
 
@@ -17,7 +18,8 @@ SETTINGS = ("beta", "gamma", "tau", "alpha", "delta", "lam", "lambda", "epsilon"
 
 _GREEK = {"β": "beta", "γ": "gamma", "τ": "tau", "α": "alpha", "δ": "delta", "λ": "lam", "ε": "epsilon"}
 _ALIASES = {"rw": "ref_w", "rl": "ref_l", "lambda": "lam", **_GREEK}
-_NAMES = (*ATOMS, *LENGTHS, *CONSTANTS, *SETTINGS, *_ALIASES)
+NAMES = (*ATOMS, *LENGTHS, *CONSTANTS, *SETTINGS, *_ALIASES)
+"""Everything that an expression can name."""
 
 FUNCTIONS: Mapping[str, Callable[[sympy.Expr], sympy.Expr]] = {
     "log": sympy.log,
@@ -58,6 +60,8 @@ def read_expression(text: str) -> sympy.Expr:
 def kind_of(expression: sympy.Expr) -> str:
     """Return what an expression is by its form: ``loss``, with a link; ``score``, with logarithms; else ``ratio``.
 
+    What falls as the chosen becomes likelier is a loss too: ``-log(w)``.
+
     Examples:
         >>> kind_of(read_expression("-logsigmoid(log(w/l))")), kind_of(read_expression("w/l"))
         ('loss', 'ratio')
@@ -66,7 +70,10 @@ def kind_of(expression: sympy.Expr) -> str:
     outer = [f for f in expression.atoms(relu) if not _inside_only(expression, f)]
     if expression.has(logsigmoid, sigmoid) or squares or outer:
         return "loss"
-    return "score" if expression.has(sympy.log) else "ratio"
+    if not expression.has(sympy.log):
+        return "ratio"
+    without_bends = expression.replace(relu, lambda _: sympy.Integer(0))
+    return "score" if oriented(without_bends) == without_bends else "loss"
 
 
 def _inside_only(expression: sympy.Expr, bend: sympy.Expr) -> bool:
@@ -128,9 +135,9 @@ class _Expression(Reader):
 
     def name(self, token: Token) -> sympy.Expr:
         name = _ALIASES.get(token.text, token.text)
-        if name not in _NAMES:
-            near = get_close_matches(token.text, [*_NAMES, *FUNCTIONS], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(dict.fromkeys(_NAMES))}"
+        if name not in NAMES:
+            near = get_close_matches(token.text, [*NAMES, *FUNCTIONS], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(dict.fromkeys(NAMES))}"
             self.fail(f"no quantity {token.text!r}; {hint}", token)
         return symbol(name)
 

@@ -121,6 +121,8 @@ def _positive_factors(inner: sympy.Expr) -> dict[sympy.Expr, sympy.Expr]:
     sign = 1
     for factor in sympy.Mul.make_args(whole):
         base, power = factor.as_base_exp()
+        if probabilities(base) and _changes_sign(base):
+            raise NoModelCountError(f"{spelled(base)} changes its sign: it is no count of anything")
         if _negative(base):
             base, sign = -base, sign * (-1 if power.is_odd else 1)
         found[base] = found.get(base, sympy.Integer(0)) + power
@@ -135,6 +137,16 @@ def _negative(expression: sympy.Expr) -> bool:
     shares = {p: sympy.Rational(30 + k, 97) for k, p in enumerate(letters)}
     value = expression.subs(shares).subs({s: sympy.Rational(1, 2) for s in expression.free_symbols - set(letters)})
     return bool(value.is_negative)
+
+
+def _changes_sign(expression: sympy.Expr) -> bool:
+    """Whether an expression is negative for some of a few probabilities, and not for others."""
+    letters = probabilities(expression)
+    signs = set()
+    for corner in product((sympy.Rational(1, 50), sympy.Rational(47, 50)), repeat=len(letters)):
+        value = expression.subs(dict(zip(letters, corner, strict=True)))
+        signs.add(bool(value.subs({s: sympy.Rational(1, 2) for s in value.free_symbols}).is_negative))
+    return len(signs) > 1
 
 
 def read_likelihood(score: sympy.Expr) -> Reading:

@@ -13,7 +13,7 @@ from typing import Literal
 from align.logic.circuit import circuit, symbol, text
 from align.logic.formula import Atom
 from align.logic.rows import cofactors, everything, listed, projected, support, values
-from align.logic.structure import Mark, Structure
+from align.logic.structure import PAIR, Mark, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,23 @@ def outlook(structure: Structure) -> Outlook | None:
     responses = {atom.response for atom in matters.atoms if atom.model == "M"}
     if mark is None or not responses <= {"w", "l"} or not responses or not structure.top or not structure.bottom:
         return None
-    return _of_one(mark, responses == {"w"}) if len(responses) == 1 else OUTLOOKS[mark]
+    if len(responses) == 1:
+        return _of_one(mark, responses == {"w"})
+    return OUTLOOKS[mark] if _compares(structure) else OF_ITS_OWN
+
+
+def _compares(structure: Structure) -> bool:
+    """Whether a pair in plain right order only wins, and one in wrong order only loses, whatever the others deem."""
+    policy = structure.policy_marks()
+    return policy.atoms == PAIR and (policy.mark(0b10), policy.mark(0b01)) == ("win", "lose")
+
+
+OF_ITS_OWN = Outlook(
+    "see the ratio",
+    "of its own",
+    "pairs in plain right and plain wrong order do not count as a preference loss's do; see what the ratio becomes",
+)
+"""Of losses of both responses that the classes do not speak of."""
 
 
 def _of_one(mark: Mark, winner: bool) -> Outlook:

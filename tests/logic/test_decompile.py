@@ -209,6 +209,12 @@ def test_negative_log_likelihoods_are_logistic_losses_of_the_odds():
         assert (core.link, called(core)) == ("logistic", (name, "sixteen"))
 
 
+def test_likelihoods_of_different_weights_are_read_one_by_one():
+    found = of_loss(read_expression("-log(w) - 0.5*log(1-l)"))
+    assert (found.outcome, {called(part) for part in found.parts}) == ("sum", {("fUnl", "sixteen"), CE})
+    assert decompile(OBJECTIVES.build("unlikelihood", lam=0.3)).outcome == "sum"
+
+
 class Odd(PairObjective):
     needs_reference = False
 

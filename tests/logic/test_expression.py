@@ -65,6 +65,8 @@ def test_mistakes_are_pointed_at_and_nothing_is_evaluated(text, problem, at):
         ("max(0, 1 - log(w/l))", "loss"),
         ("(log(w/l) - 5)^2", "loss"),
         ("log(w/l)", "score"),
+        ("-log(w) - 0.5*log(1-l)", "loss"),
+        ("log(l)", "loss"),
         ("log(w/l) - 50*max(0, log(ref_w/w))", "score"),
         ("w/l", "ratio"),
         ("w*(1-l)/(l*(1-w))", "ratio"),

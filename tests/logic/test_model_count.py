@@ -72,6 +72,7 @@ def test_powers_become_copies_or_atoms_of_their_own():
         ("w - l", "w is no multiple of a logarithm"),
         ("gamma", "does not depend on any probability"),
         ("log(w^2 - w)", "is negative"),
+        ("log((w - l)^2)", "changes its sign"),
         ("log(sqrt(w) + l)", "no ratio of polynomials"),
     ],
 )

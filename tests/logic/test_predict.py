@@ -58,6 +58,7 @@ def test_outlooks_of_one_response_speak_of_that_one():
     assert "winner" in outlook(Structure.of(~W)).consequence
     assert outlook(Structure.of(L)).title == "loser only, up"
     assert outlook(Structure.of(chain(3))) is None
+    assert outlook(Structure.of(W ^ L)).title == "of its own"  # pairs in wrong order win too
     assert outlook(Structure.of(W, W)) is None  # nothing counts against the winner
 
 
