@@ -129,16 +129,13 @@ def _write(out: Path, text: str) -> None:
 def _refuse(out: Path) -> None:
     """Refuse a folder, and a file that no landscape was written to before."""
     from align.report.hasse import MADE_BY
+    from align.report.overwriting import refuse_to_overwrite
 
-    if out.is_dir():
-        raise ValueError(f"{out} is a folder; give a file")
-    if out.exists() and MADE_BY.encode() not in out.read_bytes()[:4096]:
-        raise ValueError(f"{out} exists and was not made by {MADE_BY}; choose another name or remove it")
+    refuse_to_overwrite(out, MADE_BY)
 
 
 def _page(arguments: argparse.Namespace) -> int:
     from align.report.landscape_page import write_landscape_page
 
-    _refuse(arguments.html)
     print(f"wrote {write_landscape_page(arguments.html)}; open it in a browser")
     return 0

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from align.report import overlays
 from align.report.look import COLOURS, MADE_BY, PIXELS_PER_INCH, legend, look, reach_of, save, steps_axis
 from align.report.overlays import OVERLAYS, Overlay, draw_estimates, draw_overlay, has_estimates
+from align.report.overwriting import refuse_to_overwrite
 from align.report.panels import Panel, is_split, panels_of
 from align.report.rewards import draw_histograms, draw_rewards, has_rewards, in_words
 from align.report.run_record import RunRecord
@@ -107,7 +108,7 @@ def export(chart: Chart, folder: Path) -> list[Path]:
     """
     paths = [folder / f"{chart.name}.png", folder / f"{chart.name}.svg"]
     for path in paths:
-        refuse_to_overwrite(path)
+        refuse_to_overwrite(path, MADE_BY)
     with look(10):
         figure = Figure(figsize=(7.6, 4.6), dpi=2 * PIXELS_PER_INCH, layout="constrained")
         axes = chart.paint(figure)
@@ -116,18 +117,6 @@ def export(chart: Chart, folder: Path) -> list[Path]:
         for ax in axes:
             legend(ax, loc="best")
         return save(figure, paths)
-
-
-def refuse_to_overwrite(path: Path) -> None:
-    """Let a file be written over only if it is not there or says that this tool made it.
-
-    Raises:
-        ValueError: otherwise, naming it.
-    """
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file in it")
-    if path.exists() and MADE_BY.encode() not in path.read_bytes()[:4096]:
-        raise ValueError(f"{path} exists and was not made by {MADE_BY}; choose another name or remove it")
 
 
 def _of_panel(panel: Panel, run: RunRecord) -> Chart:

@@ -17,6 +17,7 @@ from align.logic.rows import values as truth_values
 from align.logic.structure import PAIR, SIGNS, Mark
 from align.report.hasse import HUES, MADE_BY, drawn
 from align.report.hasse_picture import MARKS_SAY, compact, region_numbers
+from align.report.overwriting import refuse_to_overwrite
 
 Values = Mapping[Which, Mapping[str, str]]
 """A line of text for some nodes of some landscapes."""
@@ -58,10 +59,7 @@ def write_landscape_page(path: Path, values: Values | None = None) -> Path:
     Raises:
         ValueError: a folder is in the way, or a file that this did not write.
     """
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file in it")
-    if path.exists() and MADE_BY.encode() not in path.read_bytes()[:4096]:
-        raise ValueError(f"{path} exists and was not made by {MADE_BY}; choose another name or remove it")
+    refuse_to_overwrite(path, MADE_BY)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(render(values).encode("utf-8", "replace"))

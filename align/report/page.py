@@ -10,11 +10,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from align.report.charts import Chart, charts_of_run, charts_of_runs, draw_on_page, export, refuse_to_overwrite
+from align.report.charts import Chart, charts_of_run, charts_of_runs, draw_on_page, export
 from align.report.console import stage
 from align.report.key_figures import LOGPS_GROUP, facts, key_figures
 from align.report.look import MADE_BY
 from align.report.overlays import LOGPS, colour_of
+from align.report.overwriting import refuse_to_overwrite
 from align.report.recipe_table import differences
 from align.report.run_record import RunRecord, mapping, read_runs
 from align.report.samples import FIRST_SHOWN, MOST_SHOWN, beside_each_other, spaced
@@ -50,7 +51,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None, plots: Path |
     """
     runs = read_runs(folders)
     page = out or (runs[0].path if len(runs) == 1 else Path()) / PAGE_FILE
-    refuse_to_overwrite(page)
+    refuse_to_overwrite(page, MADE_BY)
     charts = charts_of_run(runs[0]) if len(runs) == 1 else charts_of_runs(runs)
     with stage("drawing"):
         html = render(runs, charts)

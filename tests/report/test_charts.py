@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from align.report.charts import Entry, charts_of_run, charts_of_runs, draw_on_page, export, refuse_to_overwrite
+from align.report.charts import Entry, charts_of_run, charts_of_runs, draw_on_page, export
 from align.report.overlays import CROWDED
 from align.report.run_record import read_runs
 from tests.report.conftest import HOSTILE, whole_summary
@@ -53,8 +53,6 @@ def test_files_of_others_stay(charts, tmp_path):
         export(charts["loss"], tmp_path)
     assert (tmp_path / "loss.svg").read_text() == "<svg>my own drawing</svg>"
     assert not (tmp_path / "loss.png").exists()
-    with pytest.raises(ValueError, match="is a folder"):
-        refuse_to_overwrite(tmp_path)
 
 
 @pytest.mark.parametrize("count", [2, CROWDED + 1])
