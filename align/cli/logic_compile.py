@@ -9,8 +9,9 @@ from typing import Any
 from align.cli.logic import add_loss, add_sides, print_json
 from align.logic.circuit import log_ratio
 from align.logic.describe import in_signs, structure_facts
+from align.logic.doctor import Setting
 from align.logic.formula import untrainable_atoms
-from align.logic.known import find, structure_of
+from align.logic.known import Loss, find, structure_of
 from align.logic.landscape import name_in_landscape, reference_name
 from align.logic.printing import infix
 from align.logic.structure import Structure
@@ -26,12 +27,14 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     if name == "compile":
         add_loss(parser)
         add_sides(parser)
-        parser.add_argument("--link", choices=LINKS, default="logistic", help="f of the log-ratio; logistic by default")
-        parser.add_argument("--beta", type=float, default=1.0, help="of the link; 1 by default")
-        parser.add_argument("--margin", type=float, default=0.0, help="nats taken off the log-ratio; 0 by default")
+        parser.add_argument("--link", choices=LINKS, help="f of the log-ratio; an objective's own, else logistic")
+        parser.add_argument("--beta", type=float, help="of the link; an objective's own, else 1")
+        parser.add_argument("--margin", type=float, help="nats taken off the log-ratio; an objective's own, else 0")
         parser.add_argument("--reference", action="store_true", help="the reference form: minus the reference's margin")
-        parser.add_argument("--length-normalised", action="store_true", help="probabilities a token, in the recipe")
-        parser.add_argument("--format", choices=FORMATS, default="text", help="only that part; text has all")
+        parser.add_argument(
+            "--length-normalised", action="store_true", help="probabilities a token; an objective's own, else no"
+        )
+        parser.add_argument("--format", choices=FORMATS, help="only that part; text, the default, has all")
     elif name == "decompile":
         what = "an expression of w, l, ref_w, ref_l; an objective's name; or FILE.py:FUNCTION"
         parser.add_argument("what", metavar="WHAT", help=what)
@@ -48,36 +51,73 @@ def run_compile(arguments: argparse.Namespace) -> int:
     """Print a loss as a recipe's objective, torch code and LaTeX."""
     from align.logic.source import latex_source, torch_source
 
-    structure = find(arguments.loss, arguments.condition, arguments.additive).needed()
-    structure = structure.reference_form() if arguments.reference else structure
+    if arguments.json and arguments.format:
+        raise ValueError("--json has all parts: leave --format out")
+    loss = find(arguments.loss, arguments.condition, arguments.additive)
+    structure = loss.needed().reference_form() if arguments.reference else loss.needed()
     if not structure.top or not structure.bottom:
         raise ValueError("nothing is counted on one side: the log-ratio has no value")
-    link, beta, margin = arguments.link, arguments.beta, arguments.margin
-    if not (beta > 0 or (link == "hinge" and beta == 0)):
-        raise ValueError(f"--beta must be greater than 0, got {beta}")
+    settings, left_out = _settings_of(loss, arguments)
+    link, beta, margin = settings["link"], settings["beta"], settings["margin"]
+    Setting.of(link, beta, margin)
     found = {
         "rho": log_ratio(structure),
-        "recipe": recipe(structure, arguments),
+        "recipe": "\n".join([recipe(structure, settings), *(f"# left out: {text}" for text in left_out)]),
         "torch": torch_source(structure, link, beta, margin),
         "latex": latex_source(structure, link, margin),
     }
     if arguments.json:
-        print_json({**structure_facts(structure), **found})
-    elif arguments.format == "text":
+        print_json({**structure_facts(structure), **found, "settings": settings, "left_out": left_out})
+    elif arguments.format in (None, "text"):
         print(f"ρ = {found['rho']}\n\n{found['recipe']}\n\n{found['torch']}\n{found['latex']}")
     else:
         print(str(found[arguments.format]).rstrip("\n"))
     return 0
 
 
-def recipe(structure: Structure, arguments: argparse.Namespace) -> str:
+def _settings_of(loss: Loss, arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings of the compiled loss, an objective's own where none are given, and what they leave out.
+
+    Raises:
+        ValueError: if an objective's link is none of ours, and none is given.
+    """
+    part: Mapping[str, Any] = loss.part or {}
+    given = arguments.link, arguments.beta, arguments.margin
+    own: tuple[str, float, float] = ("logistic", 1.0, 0.0)
+    left_out: list[str] = []
+    if part and given == (None, None, None):
+        own, left_out = _own(loss, part)
+    link, beta, margin = (mine if value is None else value for value, mine in zip(given, own, strict=True))
+    normalised = arguments.length_normalised or bool(part.get("normalised"))
+    return {"link": link, "beta": beta, "margin": margin, "length_normalised": normalised}, left_out
+
+
+def _own(loss: Loss, part: Mapping[str, Any]) -> tuple[tuple[str, float, float], list[str]]:
+    """Return link, beta and margin of an objective's part, and what no setting of a formula's loss can say."""
+    link, left_out = part["link"], list((loss.entry or {}).get("stripped", ()))
+    try:
+        scale, margin, weight = (float(part[key]) for key in ("scale", "margin", "weight"))
+    except ValueError:
+        left_out.append(f"margin {part['margin']}, which is not one number for all pairs")
+        scale, margin, weight = float(part["scale"]), 0.0, float(part["weight"])
+    if link not in LINKS:
+        raise ValueError(f"{loss.name} has the link {link!r}, which no formula's loss has: say another with --link")
+    factor = {"logistic": weight, "hinge": weight * scale, "squared": weight * scale**2}[link]
+    if factor != 1:
+        left_out.append(f"a weight of {factor:g}: in a list of objectives, weight: {factor:g}")
+    if link == "logistic":
+        return (link, scale, margin / scale), left_out
+    if link == "hinge":
+        return (link, max(margin / scale, 0.0), min(margin / scale, 0.0)), left_out
+    return ((link, 0.5 * scale / margin, 0.0) if margin > 0 else (link, 0.5, margin / scale - 1.0)), left_out
+
+
+def recipe(structure: Structure, given: Mapping[str, Any]) -> str:
     """Return the loss as the section ``objective`` of a recipe, or a comment where training could not weigh an atom."""
     if unknown := untrainable_atoms(structure.atoms):
         return f"# no recipe: training knows no probability of {', '.join(unknown)}"
     settings: dict[str, Any] = {"formula": infix(structure.weakest_core().formula)}
-    settings |= {"condition": infix(structure.condition()), "additive": infix(structure.additive())}
-    settings |= {"link": arguments.link, "beta": arguments.beta, "margin": arguments.margin}
-    settings["length_normalised"] = arguments.length_normalised
+    settings |= {"condition": infix(structure.condition()), "additive": infix(structure.additive()), **given}
     usual = {"condition": "true", "additive": "false", "margin": 0.0, "length_normalised": False}
     kept = {key: value for key, value in settings.items() if usual.get(key) != value}
     return "objective:\n" + "\n".join(f"  {key}: {_yaml(value)}" for key, value in kept.items())
@@ -104,9 +144,11 @@ def run_decompile(arguments: argparse.Namespace) -> int:
 
 
 def _entry(arguments: argparse.Namespace) -> dict[str, Any]:
-    what, settings = arguments.what, _settings(arguments.settings)
+    what, settings = arguments.what.strip(), _settings(arguments.settings)
     path, colon, function = what.rpartition(":")
     if colon and path.endswith(".py"):
+        if arguments.read_as:
+            raise ValueError("--as goes with an expression; what a function returns is told by its form")
         return _of_file(path, function, settings)
     from align.logic.expression import NAMES
     from align.objectives.registry import OBJECTIVES
@@ -130,7 +172,10 @@ def _settings(words: list[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals or not key.isidentifier():
             raise ValueError(f"{word!r} is no setting; write KEY=VALUE, as in beta=0.5")
-        found[key] = yaml.safe_load(value)
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{word}: {value!r} is no value of YAML") from error
     return found
 
 
@@ -155,7 +200,11 @@ def _of_expression(text: str, read_as: str | None) -> dict[str, Any]:
         import sympy
 
         found = of_score(expression if kind == "score" else sympy.log(expression))
-    return {"name": text, "read_as": kind, **plain(found)}
+    read = plain(found)
+    if kind != "loss":
+        for part in read["parts"]:
+            part["facts"][0] = "link: none given, taken to be logistic"
+    return {"name": text, "read_as": kind, **read}
 
 
 def _part(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,14 +244,15 @@ def _read(entry: Mapping[str, Any], parts: list[dict[str, Any]]) -> Iterator[str
 
 
 def _facts(part: Mapping[str, Any]) -> Iterator[str]:
-    name = _called(structure_of(part))
+    name = "" if any(" weighs " in fact for fact in part["facts"]) else _called(structure_of(part))
     yield f"  core P        {in_signs(part['core'])}" + (f"   ({name})" if name else "")
     yield f"  condition P_C {in_signs(part['condition'])}"
     yield f"  additive P_A  {in_signs(part['additive'])}"
     yield f"  ρ             {part['rho']}"
     yield from (f"  stripped      {fact}" for fact in part["facts"])
     if part["cores"] > 1:
-        yield f"  not unique    {part['cores']} cores mean the same; shortest: {in_signs(part['simplest_core'])}"
+        how = "shortest" if part["exact"] else "a short one"
+        yield f"  not unique    {part['cores']} cores mean the same; {how}: {in_signs(part['simplest_core'])}"
     if part["also"]:
         yield f"  not unique    the same ratio, as a function, is {' and '.join(part['also'])}"
 

@@ -48,27 +48,33 @@ def setting_of(loss: Loss, arguments: argparse.Namespace) -> Setting:
     Raises:
         ValueError: if its own link or margin has no closed form and none is given.
     """
-    part: Mapping[str, Any] = next((p for p in (loss.entry or {}).get("parts", ()) if "top" in p), {})
-    link = arguments.link or loss.link
-    if link not in LINKS:
-        raise ValueError(f"{loss.name} has the link {link!r}; say one that has a closed form: --link {'|'.join(LINKS)}")
-    beta = _number(part.get("scale", "1"), arguments.beta, "--beta")
-    margin = _number(part.get("margin", "0"), arguments.margin, "--margin")
+    part = loss.part or {}
     normalised = bool(arguments.length_normalised or (part.get("normalised") and not arguments.summed))
-    if link == "squared" and arguments.beta is None and margin > 0:
-        return Setting(link, 0.5 / margin, 0.0, normalised)
-    if link == "logistic":
-        margin = margin / beta
-    return Setting(link, beta, margin, normalised)
+    own = part and None in (arguments.link, arguments.beta) and arguments.margin is None
+    if not own or arguments.link is not None or arguments.beta is not None:
+        link = arguments.link or (loss.link if loss.link in LINKS else "")
+        _check_link(loss, link)
+        given = (1.0 if arguments.beta is None else arguments.beta, arguments.margin or 0.0)
+        return Setting.of(link, *given, normalised=normalised)
+    _check_link(loss, loss.link)
+    scale, margin, weight = (_number(loss, part[key]) for key in ("scale", "margin", "weight"))
+    return Setting(loss.link, scale, margin, weight, normalised)
 
 
-def _number(own: str, given: float | None, option: str) -> float:
-    if given is not None:
-        return given
+def _check_link(loss: Loss, link: str) -> None:
+    if link not in LINKS:
+        raise ValueError(
+            f"{loss.name} has the link {loss.link!r}; say one that has a closed form: --link {'|'.join(LINKS)}"
+        )
+
+
+def _number(loss: Loss, own: str) -> float:
     try:
         return float(own)
     except ValueError:
-        raise ValueError(f"its own value is {own}, which is not one number: give {option}") from None
+        raise ValueError(
+            f"{loss.name} has {own}, which is not one number for all pairs: give --beta and --margin"
+        ) from None
 
 
 def _file(path: Path) -> tuple[list[dict[str, Any]], str]:
@@ -126,11 +132,12 @@ def _reward_scale(path: Path) -> float:
 
 
 def _plain(setting: Setting) -> dict[str, Any]:
-    return {name: getattr(setting, name) for name in ("link", "beta", "margin", "normalised")}
+    return {name: getattr(setting, name) for name in ("link", "scale", "margin", "weight", "normalised")}
 
 
 def _said(loss: Loss, what: str, setting: Setting, found: Mapping[str, Any]) -> Iterator[str]:
-    how = f"{setting.link}, beta {setting.beta:g}" + (f", margin {setting.margin:g}" if setting.margin else "")
+    how = f"{setting.link} of {setting.scale:g} ρ" + (f" - {setting.margin:g}" if setting.margin else "")
+    how = how if setting.weight == 1 else f"{setting.weight:g} times {how}"
     yield f"{loss.name} on {what} ({how}, probabilities {'a token' if setting.normalised else 'of whole responses'})"
     mark = found["column_class"]
     yield f"  where both are small   marked {SIGNS[mark]}" if mark else "  the policy is not read"
@@ -140,4 +147,6 @@ def _said(loss: Loss, what: str, setting: Setting, found: Mapping[str, Any]) -> 
     yield f"  pull on the chosen     {found['d_w']:.3g}, push on the rejected {found['d_l']:.3g} (medians)"
     yield f"  pull no more           {found['vanished']:.0%}"
     yield f"  both down pays         in {found['both_down_pays']:.0%} (a nat less of each lowers the loss)"
+    left_out = [text for text in (loss.entry or {}).get("stripped", ()) if text.startswith("regulariser")]
+    yield from (f"  left out: {text}" for text in left_out)
     yield from (f"  → {advice}" for advice in found["advice"])

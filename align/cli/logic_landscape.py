@@ -37,7 +37,11 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
 def run_landscape(arguments: argparse.Namespace) -> int:
     """Print or write a landscape."""
     if arguments.html is not None:
+        if arguments.out or arguments.json or arguments.format or arguments.core:
+            raise ValueError("--html writes a page of all landscapes: leave --out, --format, --core and --json out")
         return _page(arguments)
+    if arguments.json and arguments.format:
+        raise ValueError("--json is a format of its own: leave --format out")
     kind = _format(arguments)
     chosen = _chosen(arguments)
     if kind == "json":

@@ -10,7 +10,7 @@ from align.cli.logic_show import page
 from align.logic.circuit import log_ratio
 from align.logic.compare import Verdict, entails, equals, functional
 from align.logic.counting import MEANINGS, counts, usual
-from align.logic.describe import near, pulls, shown
+from align.logic.describe import MOST_ATOMS_NEAR, near, pulls, shown
 from align.logic.formula import Atom
 from align.logic.known import Loss, find
 from align.logic.landscape import Neighbour, name_in_landscape, reference_name
@@ -129,6 +129,8 @@ def run_neighbours(arguments: argparse.Namespace) -> int:
     """Print the losses one step away."""
     loss = find(arguments.loss, arguments.condition, arguments.additive)
     structure = loss.needed()
+    if structure.n > MOST_ATOMS_NEAR:
+        raise ValueError(f"{loss.name} has {structure.n} atoms; neighbours are listed for up to {MOST_ATOMS_NEAR}")
     found = {name: near(structure, up=up) for name, up in (("tighter", False), ("looser", True))}
     if arguments.json:
         listed = {name: [_neighbour(structure, one) for one in ones] for name, ones in found.items()}
@@ -137,7 +139,8 @@ def run_neighbours(arguments: argparse.Namespace) -> int:
     for name, ones in found.items():
         print(f"{name} than {loss.name}:" + ("" if ones else " none of its kind"))
         for one in ones:
-            print(f"  {one.name:22} {log_ratio(one.structure)}{_step(structure, one)}")
+            ratio = "" if one.name.startswith("log") else log_ratio(one.structure)
+            print(f"  {one.name:22} {ratio}{_step(structure, one)}")
     return 0
 
 

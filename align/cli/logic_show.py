@@ -67,7 +67,7 @@ def page(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield from _marks(found["atoms"], found["marks"])
     yield from _outlook(found)
-    yield from _near(found["neighbours"])
+    yield from _near(found["neighbours"]) if found["neighbours"] else [_line("neighbours", "not listed: too many")]
     yield from (f"note: {warning}" for warning in found["warnings"])
     if found.get("source"):
         yield f"source: {found['source']}"
@@ -168,6 +168,8 @@ def probabilities(text: str, structure: Structure) -> dict[Atom, float]:
             raise ValueError(
                 f"--at: {item.strip()!r} gives no probability of an atom of this loss; its atoms are {known}"
             )
+        if atom in found:
+            raise ValueError(f"--at: {atom} is given twice")
         found[atom] = _share(name.strip(), value)
     found |= {atom: float(atom.response or 0) for atom in structure.atoms if atom.model == "Const"}
     missing = [atom.name for atom in structure.atoms if atom not in found]

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 2 for a user's mistake; 1 for anything else; 130 when interrupted; 141 when the reader of a pipe has gone. A
     traceback is shown with ``--debug`` only.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [_as_text(word) for word in (sys.argv[1:] if argv is None else argv)]
     command = next((word for word in words if word in COMMANDS), None)
     _print_anything()
     try:
@@ -80,6 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, text = explained(error)
         _complain(f"error: {text}")
         return code
+
+
+def _as_text(word: str) -> str:
+    """Return a word that begins with a minus and is no option, such as ``-log(w)``, so that argparse sees that."""
+    return f" {word}" if re.match(r"-[^-]*\(", word) and not word.startswith("--") else word
 
 
 def explained(error: Exception) -> tuple[int, str]:

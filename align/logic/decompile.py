@@ -15,7 +15,7 @@ import torch
 
 from align.logic.loss_terms import Term, terms_of
 from align.logic.model_count import NoModelCountError, Reading, read_likelihood, read_score
-from align.logic.symbols import relu, spelled, symbol
+from align.logic.symbols import relu, spelled, stop_gradient, symbol
 from align.logic.trace import Symbol, TraceError
 from align.objectives.base import Objective, PairObjective, TokenObjective
 from align.objectives.logps import PairLogps, PairTokenLogps, SequenceLogps, TokenLogps
@@ -84,6 +84,8 @@ POINTS = (
     (0.60, 0.80, 0.70, 0.55),
     (0.20, 0.70, 0.65, 0.30),
     (0.85, 0.35, 0.40, 0.75),
+    (math.exp(-40), math.exp(-38), math.exp(-39), math.exp(-41)),
+    (0.9999, 0.5, 0.9998, 0.6),
 )
 """Probabilities of chosen and rejected under policy and reference at which losses are traced. Between them every
 comparison that a score makes comes out both ways, so that code that branches shows itself."""
@@ -144,6 +146,8 @@ def _read(term: Term) -> Iterator[Part]:
 def _part(term: Term, score: sympy.Expr, case: str) -> Part:
     reading, refusal, link = None, "", term.link
     try:
+        if score.has(stop_gradient):
+            raise NoModelCountError(f"a part of it has no gradient: {spelled(score)}")
         if link == "other":
             raise NoModelCountError(f"it is no link of a score: {spelled(term.score)}")
         if link == "linear" and (likelihood := _likelihood(score)) is not None:
@@ -152,6 +156,8 @@ def _part(term: Term, score: sympy.Expr, case: str) -> Part:
             reading = read_score(score)
     except NoModelCountError as error:
         refusal = str(error)
+    except (TypeError, ArithmeticError, sympy.PolynomialError) as error:
+        refusal = f"{spelled(score)} cannot be read: {error}"
     decreasing = True if link == "logistic" else term.decreasing
     share = "" if term.smoothing is None else spelled(term.smoothing)
     return Part("core", link, decreasing, spelled(term.weight), reading, refusal, case, spelled(score), share)

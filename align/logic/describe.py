@@ -13,7 +13,7 @@ from align.logic.slopes import log_ratio_at
 from align.logic.structure import Structure
 
 MOST_ROWS = 64
-"""Rows up to which marks are listed one by one; above, only those that count for or against the winner."""
+"""Rows up to which marks are listed."""
 
 
 def shown(loss: Loss) -> dict[str, Any]:
@@ -73,7 +73,9 @@ def structure_facts(structure: Structure) -> dict[str, Any]:
         "neighbours": {
             "tighter": [one.name for one in near(structure, up=False)],
             "looser": [one.name for one in near(structure, up=True)],
-        },
+        }
+        if structure.n <= MOST_ATOMS_NEAR
+        else None,
     }
 
 
@@ -89,11 +91,10 @@ def near(structure: Structure, *, up: bool) -> list[Neighbour]:
 
 
 def marks(structure: Structure) -> list[dict[str, Any]]:
-    """Return the rows with their marks; of a large table, those that count."""
-    whole = structure.n <= MOST_ROWS.bit_length() - 1
-    if whole:
-        return [{"row": row, "mark": mark} for row, mark in structure.rows()]
-    return []
+    """Return the rows with their marks; of a table of more than :data:`MOST_ROWS`, none."""
+    if 1 << structure.n > MOST_ROWS:
+        return []
+    return [{"row": row, "mark": mark} for row, mark in structure.rows()]
 
 
 def table(structure: Structure, at: Mapping[Atom, float] | None = None) -> list[dict[str, Any]]:

@@ -8,11 +8,11 @@ from typing import Any
 
 from align.logic.formula import REF_L, REF_W, Atom, L, W
 from align.logic.predict import OUTLOOKS, column_class
-from align.logic.slopes import link_at, log_ratio_at
+from align.logic.slopes import log_ratio_at, loss_at
 from align.logic.structure import Structure
 
 VANISHED = 1e-3
-"""A pair whose two pulls are together below this share of beta is counted as one that pulls no more."""
+"""A pair whose two pulls are together below this share of scale and weight is counted as one that pulls no more."""
 
 ATOMS: Mapping[str, Atom] = {"chosen": W, "rejected": L, "ref_chosen": REF_W, "ref_rejected": REF_L}
 """Columns of log-probabilities, and the atoms they weigh."""
@@ -23,16 +23,36 @@ class Setting:
     """How the loss would be trained.
 
     Attributes:
-        link: logistic, squared or hinge.
-        beta: of the link.
-        margin: nats that are taken off the log-ratio first.
+        link: logistic, squared or hinge, of z; see :func:`align.logic.slopes.loss_at`.
+        scale: z is this many times the log-ratio,
+        margin: less this.
+        weight: what the link is multiplied by.
         normalised: whether log-probabilities are divided by lengths.
     """
 
     link: str = "logistic"
-    beta: float = 1.0
+    scale: float = 1.0
     margin: float = 0.0
+    weight: float = 1.0
     normalised: bool = False
+
+    @classmethod
+    def of(cls, link: str, beta: float, margin: float = 0.0, *, normalised: bool = False) -> "Setting":
+        """Return what a formula's objective does with these settings.
+
+        Raises:
+            ValueError: for settings that it would refuse.
+        """
+        if not math.isfinite(beta) or not math.isfinite(margin) or beta < 0 or (beta == 0 and link != "hinge"):
+            raise ValueError(f"beta must be greater than 0 and finite, and the margin finite; got {beta} and {margin}")
+        if link == "logistic":
+            return cls(link, beta, beta * margin, normalised=normalised)
+        return cls(link, 1.0, margin + (beta if link == "hinge" else 0.5 / beta), normalised=normalised)
+
+    def loss(self, log_ratio: float) -> tuple[float, float]:
+        """Return the loss at a log-ratio, and its slope by it."""
+        found, slope = loss_at(self.link, self.scale * log_ratio - self.margin)
+        return self.weight * found, self.weight * self.scale * slope
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +80,7 @@ def examine(structure: Structure, rows: Sequence[Mapping[str, float]], setting: 
     if unknown:
         raise ValueError(f"no column has the log-probability of {', '.join(unknown)}")
     pairs = [_pair(structure, row, setting, number) for number, row in enumerate(rows, start=1)]
-    scale = setting.beta if setting.link == "logistic" else 1.0
+    scale = setting.scale * setting.weight
     vanished = sum(abs(p.chosen) + abs(p.rejected) < VANISHED * scale for p in pairs) / len(pairs)
     finite = [p for p in pairs if all(map(math.isfinite, (p.loss, p.chosen, p.rejected)))]
     small = sum(max(p.probabilities) < 0.01 for p in pairs) / len(pairs)
@@ -83,9 +103,9 @@ def examine(structure: Structure, rows: Sequence[Mapping[str, float]], setting: 
 def _pair(structure: Structure, row: Mapping[str, float], setting: Setting, number: int) -> _Pair:
     logs = {atom: _log(row, column, setting, number) for column, atom in ATOMS.items() if atom in structure.atoms}
     slope = log_ratio_at(structure, logs)
-    loss, by_ratio = link_at(setting.link, slope.value - setting.margin, setting.beta)
+    loss, by_ratio = setting.loss(slope.value)
     lower = {atom: log - 1.0 if atom.model == "M" else log for atom, log in logs.items()}
-    both_down, _ = link_at(setting.link, log_ratio_at(structure, lower).value - setting.margin, setting.beta)
+    both_down, _ = setting.loss(log_ratio_at(structure, lower).value)
     chosen, rejected = (by_ratio * slope.by.get(atom, 0.0) for atom in (W, L))
     seen = tuple(math.exp(min(logs.get(atom, -math.inf), 0.0)) for atom in (W, L))
     return _Pair(loss, -chosen, rejected, both_down, seen)  # type: ignore[arg-type]
@@ -121,7 +141,7 @@ def _advice(structure: Structure, found: Mapping[str, Any], setting: Setting) ->
     if found["small"] > 0.5 and not setting.normalised and mark in ("win", "both"):
         said.append("length-normalised probabilities are far larger: try length_normalised")
     if found["vanished"] > 0.2:
-        said.append(f"{found['vanished']:.0%} of pairs pull no more (less than {VANISHED:g} of beta)")
+        said.append(f"{found['vanished']:.0%} of pairs pull no more (less than {VANISHED:g} of the scale)")
     if found["both_down_pays"] > 0.5 and mark == "win":
         share = f"in {found['both_down_pays']:.0%} of pairs a nat less of both lowers the loss"
         said.append(f"{share}: add a likelihood of the chosen ({{name: sft, weight: 0.1}})")

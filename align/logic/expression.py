@@ -1,5 +1,6 @@
 """Losses written as text: arithmetic of w, l, ref_w, ref_l, read by a parser of its own; nothing is ever evaluated."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -13,6 +14,9 @@ from align.logic.symbols import ATOMS, CONSTANTS, LENGTHS, logsigmoid, number, r
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)|(?P<name>[^\W\d]\w*)|(?P<sign>\*\*|[-+*/^(),−·]))"
 )
+MOST_EXPONENT = 64
+"""The largest exponent that is worked out."""
+
 SETTINGS = ("beta", "gamma", "tau", "alpha", "delta", "lam", "lambda", "epsilon", "margin", "target")
 """Names of settings that an expression may have; each is a positive constant."""
 
@@ -116,13 +120,18 @@ class _Expression(Reader):
     def power(self) -> sympy.Expr:
         base = self.primary()
         if self.next.text in ("**", "^"):
-            self.take()
-            return base ** self.signed()
+            sign = self.take()
+            exponent = self.signed()
+            if exponent.is_number and abs(exponent) > MOST_EXPONENT:
+                self.fail(f"an exponent beyond {MOST_EXPONENT}", sign)
+            return base**exponent
         return base
 
     def primary(self) -> sympy.Expr:
         token = self.take()
         if token.kind == "number":
+            if not math.isfinite(float(token.text)):
+                self.fail(f"{token.text} is too large a number", token)
             return number(float(token.text)) if re.search(r"[.eE]", token.text) else sympy.Integer(token.text)
         if token.text == "(":
             inner = self.sum()

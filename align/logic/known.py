@@ -33,6 +33,7 @@ class Loss:
         kind: ``objective``, ``landscape`` or ``formula``.
         about: a line on what it is; empty for none.
         entry: of the table of objectives, for one.
+        part: of the entry, that the structure is of.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Loss:
     kind: str = "formula"
     about: str = ""
     entry: dict[str, Any] | None = None
+    part: dict[str, Any] | None = None
 
     def needed(self) -> Structure:
         """Return the structure.
@@ -144,7 +146,7 @@ def _objective(entry: dict[str, Any], number: str) -> Loss:
 
 def _part(entry: dict[str, Any], name: str, part: dict[str, Any]) -> Loss:
     structure = structure_of(part)
-    return Loss(name, structure, part["link"], part["decreasing"], "objective", entry["title"], entry)
+    return Loss(name, structure, part["link"], part["decreasing"], "objective", entry["title"], entry, part)
 
 
 def structure_of(part: Mapping[str, Any]) -> Structure:

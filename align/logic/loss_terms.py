@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sympy
 
-from align.logic.symbols import logsigmoid, probabilities, relu, sigmoid, spelled, symbol
+from align.logic.symbols import logsigmoid, probabilities, relu, sigmoid, symbol
 
 DECREASING = {"logistic": True, "hinge": True, "linear": True, "sigmoid": True, "squared": False}
 """Links, and whether a larger score always costs less, which the order of losses by entailment needs."""
@@ -116,7 +116,7 @@ def oriented(score: sympy.Expr) -> sympy.Expr:
     for name, sign in (("w", 1), ("l", -1)):
         slope = score.diff(symbol(name)).subs({p: sympy.Rational(1, 3) for p in probabilities(score)})
         slope = slope.subs(dict.fromkeys(slope.free_symbols, 1))
-        if slope != 0:
+        if slope.is_real and slope != 0:
             return score if slope * sign > 0 else -score
     return score
 
@@ -136,11 +136,3 @@ def _smoothed(found: list[Term]) -> list[Term]:
 
 def _of_its_own(term: Term) -> Term:
     return Term("other", sympy.Integer(1), -term.weight * logsigmoid(term.score))
-
-
-def described(term: Term) -> str:
-    """Return a term in words."""
-    if term.link == "other":
-        return f"a term of its own: {spelled(term.score)}"
-    weight = "" if term.weight == 1 else f"{spelled(term.weight)} times "
-    return f"{weight}a {term.link} term"

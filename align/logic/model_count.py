@@ -61,7 +61,7 @@ def read_score(score: sympy.Expr) -> Reading:
     scale = _scale(terms)
     ratio = sympy.Integer(1)
     for argument, weight in terms.items():
-        ratio *= argument ** (weight / scale)
+        ratio *= argument ** sympy.simplify(weight / scale)
     structure, constants, copies = _counted(ratio)
     margin = sympy.simplify(-constant - scale * sympy.log(constants[0] / constants[1]))
     notes = (*(_means(normalised)), *tempered, *copies)
@@ -109,6 +109,8 @@ def _logarithms(score: sympy.Expr) -> tuple[dict[sympy.Expr, sympy.Expr], sympy.
             else:
                 constant += weight * power * sympy.log(factor)
     terms = {argument: weight for argument, weight in terms.items() if weight != 0}
+    if constant.has(sympy.I, sympy.zoo, sympy.nan, sympy.oo):
+        raise NoModelCountError(f"a constant of it is no number: {spelled(constant)}")
     if not terms:
         raise NoModelCountError("the score does not depend on any probability")
     return terms, constant
@@ -166,7 +168,7 @@ def read_likelihood(score: sympy.Expr) -> Reading:
     scale = _scale(terms)
     if constant != 0:
         raise NoModelCountError("a constant is added to the logarithm of a probability")
-    p = sympy.Mul(*(argument ** (weight / scale) for argument, weight in terms.items()))
+    p = sympy.Mul(*(argument ** sympy.simplify(weight / scale) for argument, weight in terms.items()))
     if _negative(1 - p):
         raise NoModelCountError(f"{spelled(p)} is no probability")
     found = read_score(sympy.log(p / (1 - p)))
@@ -203,8 +205,8 @@ def _scale(terms: Mapping[sympy.Expr, sympy.Expr]) -> sympy.Expr:
     """
     weights = list(terms.values())
     scale = min((abs(weight) for weight in weights if weight.is_number), default=weights[0])
-    if not all((weight / scale).is_integer for weight in weights):
-        listed = ", ".join(f"{spelled(weight)} log({spelled(argument)})" for argument, weight in terms.items())
+    if not all(sympy.simplify(weight / scale).is_integer for weight in weights):
+        listed = ", ".join(f"({spelled(weight)}) log({spelled(argument)})" for argument, weight in terms.items())
         raise NoModelCountError(f"the weights of logarithms are no multiples of one of them: {listed}")
     return scale
 

@@ -45,7 +45,12 @@ def _of_tensors(function: Callable[..., Any], settings: Mapping[str, Any], where
         policy, reference = inputs(point, reference=True)
         assert reference is not None
         given = (policy.chosen, policy.rejected, reference.chosen, reference.rejected)
-        made = function(*given[: len(needed)], **settings)
+        try:
+            made = function(*given[: len(needed)], **settings)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{where} failed: {type(error).__name__}: {error}") from error
         if not isinstance(made, Symbol) or made.numel() != 1:
             raise ValueError(f"{where} must return one number for each pair, from its log-probabilities; got {made!r}")
         found.append(made.expressions.flatten()[0])

@@ -122,7 +122,7 @@ class _Parser(Reader):
             self.fail(f"{token.text} takes {wanted} formula{'s' * (wanted != '1')}, got {len(parts)}", token)
         return make(parts)
 
-    def atom(self, token: Token) -> Atom:
+    def atom(self, token: Token) -> Formula:
         opening, arguments = self.take(), []
         while True:
             argument = self.take()
@@ -138,6 +138,8 @@ class _Parser(Reader):
         response = arguments[-1].text
         if token.text == "Const":
             self._check_share(arguments[-1])
+            if float(response) in (0.0, 1.0):
+                return TRUE if float(response) else FALSE
         return Atom(_MODELS.get(token.text.lower(), token.text), _RESPONSES.get(response, response))
 
     def _check_share(self, token: Token) -> None:

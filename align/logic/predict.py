@@ -80,6 +80,8 @@ def outlook(structure: Structure) -> Outlook | None:
     responses = {atom.response for atom in matters.atoms if atom.model == "M"}
     if mark is None or not responses <= {"w", "l"} or not responses or not structure.top or not structure.bottom:
         return None
+    if any(atom.model not in ("M", "Ref") for atom in matters.atoms):
+        return OF_ITS_OWN
     if len(responses) == 1:
         return _of_one(mark, responses == {"w"})
     return OUTLOOKS[mark] if _compares(structure) else OF_ITS_OWN
@@ -94,9 +96,9 @@ def _compares(structure: Structure) -> bool:
 OF_ITS_OWN = Outlook(
     "see the ratio",
     "of its own",
-    "pairs in plain right and plain wrong order do not count as a preference loss's do; see what the ratio becomes",
+    "it is none of the classes of preference losses; see what the ratio becomes",
 )
-"""Of losses of both responses that the classes do not speak of."""
+"""Of losses that the classes do not speak of: pairs in plain order do not count as usual, or others decide too."""
 
 
 def _of_one(mark: Mark, winner: bool) -> Outlook:

@@ -77,18 +77,27 @@ def _added(parts: list[tuple[float, Slope]]) -> dict[Atom, float]:
 
 
 def link_at(link: str, z: float, beta: float) -> tuple[float, float]:
-    """Return the loss of a log-ratio beyond its margin, and its slope: logistic, squared or hinge.
+    """Return the loss of a log-ratio beyond its margin, and its slope, as a formula's objective has them.
+
+    Raises:
+        ValueError: for another link than logistic, squared or hinge.
+    """
+    scale, shift = {"squared": (1.0, 0.5 / beta if beta else 0.0), "hinge": (1.0, beta)}.get(link, (beta, 0.0))
+    loss, slope = loss_at(link, scale * z - shift)
+    return loss, scale * slope
+
+
+def loss_at(link: str, z: float) -> tuple[float, float]:
+    """Return a link's loss and slope: -log sigmoid(z), z^2, or max(0, -z).
 
     Raises:
         ValueError: for another link.
     """
     if link == "logistic":
-        x = beta * z
-        loss = math.log1p(math.exp(-x)) if x > 0 else -x + math.log1p(math.exp(x))
-        return loss, -beta / (1 + math.exp(min(x, 700.0)))
+        loss = math.log1p(math.exp(-z)) if z > 0 else -z + math.log1p(math.exp(z))
+        return loss, -1 / (1 + math.exp(min(z, 700.0)))
     if link == "squared":
-        gap = z - 0.5 / beta
-        return gap * gap, 2 * gap
+        return z * z, 2 * z
     if link == "hinge":
-        return max(0.0, beta - z), -1.0 if z < beta else 0.0
+        return max(0.0, -z), -1.0 if z < 0 else 0.0
     raise ValueError(f"no closed form is known for the link {link!r}; known: logistic, squared, hinge")

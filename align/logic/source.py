@@ -40,6 +40,8 @@ def torch_source(structure: Structure, link: str = "logistic", beta: float = 1.0
     """
     top, bottom = ratio(structure)
     used = [atom for atom in structure.atoms if atom.model != "Const"]
+    if len({variable(atom) for atom in used}) < len(used):
+        raise ValueError("two atoms differ in capitals alone, which names in code do not show: rename one")
     arguments = ", ".join(variable(atom) for atom in used)
     needs = any(_has_negation(side) for side in (top, bottom))
     has_constant = len(used) < len(structure.atoms)

@@ -35,7 +35,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
 logsigmoid = sympy.Function("logsigmoid", real=True)
 sigmoid = sympy.Function("sigmoid", positive=True)
 relu = sympy.Function("relu", nonnegative=True)
-"""Functions that links are made of; they are kept as they are, so that links can be recognised."""
+stop_gradient = sympy.Function("stop_gradient", real=True)
+"""Functions that links are made of, and what has no gradient; kept as they are, so that links can be recognised."""
 
 
 @cache

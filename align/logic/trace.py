@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from align.logic.symbols import logsigmoid, number, probabilities, relu, sigmoid
+from align.logic.symbols import logsigmoid, number, probabilities, relu, sigmoid, stop_gradient
 
 FAR = -20.0
 """A relu of less than this is taken for a guard: the probabilities that losses are traced at are moderate."""
@@ -128,6 +128,11 @@ def _same(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Symbo
     return Symbol.of(found, _expressions(args[0]).reshape(tuple(found.shape)))
 
 
+def _stopped(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Symbol:
+    kept = [stop_gradient(e) if probabilities(e) else e for e in _expressions(args[0]).flatten()]
+    return Symbol.of(found, _array(kept, found.shape))
+
+
 def _bounded(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Symbol:
     """Write down a clamped number as itself where it was within its bounds; one that is kept at 0 or more as a relu."""
     low, high = ([*args[1:], None, None][place] for place in (0, 1))
@@ -232,7 +237,8 @@ def _refuse(name: str) -> Any:
 
 _ADDED = _folded(lambda row: sum(row, start=sympy.Integer(0)))
 MOVING: Mapping[str, Callable[..., Any]] = {
-    **dict.fromkeys(("clone", "detach", "contiguous", "to", "float", "double", "type_as", "__get__", "alias"), _same),
+    "detach": _stopped,
+    **dict.fromkeys(("clone", "contiguous", "to", "float", "double", "type_as", "__get__", "alias"), _same),
     **dict.fromkeys(("view", "reshape", "unsqueeze", "squeeze", "flatten"), _same),
     **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _bounded),
     **dict.fromkeys(("maximum", "minimum"), _greater),

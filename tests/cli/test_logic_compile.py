@@ -45,7 +45,7 @@ def test_compile_prints_code_and_latex(capsys):
     ("words", "said"),
     [
         (["compile", "true"], "nothing is counted on one side"),
-        (["compile", "dpo", "--beta", "0"], "--beta must be greater than 0"),
+        (["compile", "dpo", "--beta", "0"], "beta must be greater than 0"),
         (["compile", "bco_pair"], "2 structures"),
         (["decompile", "log(w/x)"], "no quantity 'x'"),
         (["decompile", "nope"], "unknown objective 'nope'"),
@@ -54,6 +54,14 @@ def test_compile_prints_code_and_latex(capsys):
         (["decompile", "log(w/l)", "beta=1"], "settings go with an objective"),
         (["decompile", "dpo", "--as", "loss"], "--as goes with an expression"),
         (["decompile", "none.py:loss"], "no Python file"),
+        (["decompile", "none.py:loss", "--as", "loss"], "--as goes with an expression"),
+        (["decompile", "dpo", "beta=[1"], "is no value of YAML"),
+        (["decompile", "9^9^9^9"], "an exponent beyond 64"),
+        (["decompile", "1e400*log(w)"], "too large a number"),
+        (["compile", "discopop"], "say another with --link"),
+        (["compile", "dpo", "--margin", "inf"], "the margin finite"),
+        (["compile", "dpo", "--json", "--format", "torch"], "leave --format out"),
+        (["compile", "Safe | safe & ~M(w)"], "differ in capitals alone"),
     ],
 )
 def test_mistakes_are_exit_code_2(words, said, capsys):
@@ -79,6 +87,42 @@ def test_decompile_reads_expressions_objectives_and_files(tmp_path, capsys):
     assert (code, found["parts"][0]["link"], found["parts"][0]["margin"]) == (0, "squared", "5")
     code, out, _ = run(capsys, "decompile", "dpop", "lam=1")
     assert out.startswith("dpop: 2 cases")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("simpo", {"link": "logistic", "beta": 2.0, "margin": 0.5, "length_normalised": True}),
+        ("dpo", {"link": "logistic", "beta": 0.1}),
+        ("ipo_sum", {"link": "squared", "beta": 0.1}),
+        ("slic_hf", {"link": "hinge", "beta": 1.0}),
+        ("hinge", {"link": "hinge", "beta": 10.0}),
+        ("rrhf", {"link": "hinge", "beta": 0.0, "length_normalised": True}),
+    ],
+)
+def test_compiled_objectives_keep_their_settings(name, settings, capsys):
+    _, out, _ = run(capsys, "compile", name, "--format", "recipe")
+    found = yaml.safe_load(out)["objective"]
+    assert {key: value for key, value in found.items() if key not in ("formula", "condition", "additive")} == settings
+    assert ("a weight of" in out) == (name == "hinge")
+    assert ("regulariser" in out) == (name in ("slic_hf", "rrhf"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("log(-w)", "is no number: I*pi"),
+        ("log(w/l)^0.5", "no multiple of a logarithm"),
+        ("log((w-l)/(w+l))", "changes its sign"),
+        ("w^50/l", "50 times in a product"),
+    ],
+)
+def test_odd_expressions_are_refused_or_read_in_words(text, said, capsys):
+    code, out, _ = run(capsys, "decompile", text)
+    assert code in (0, 1)
+    assert said in out
+    assert run(capsys, "decompile", "-log(w)")[0] == 0
+    assert run(capsys, "decompile", "(beta+tau)*log(w/l)")[0] == 0
 
 
 def test_what_counts_nothing_is_exit_code_1_with_the_row(capsys):

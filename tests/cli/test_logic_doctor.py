@@ -1,8 +1,11 @@
 import json
 
 import pytest
+import torch
 
 from align.cli.main import main
+from align.objectives.logps import PairLogps
+from align.objectives.registry import OBJECTIVES
 
 
 def run(capsys, *words):
@@ -36,20 +39,52 @@ def test_a_file_of_log_probabilities_is_examined(pairs, capsys):
     assert "length_normalised" in out
     _, out, _ = run(capsys, "dpo", "--logps", pairs, "--json")
     found = json.loads(out)
-    assert (found["pairs"], found["setting"]["beta"], found["column_class"]) == (5, 0.1, "neither")
+    assert (found["pairs"], found["setting"]["scale"], found["column_class"]) == (5, 0.1, "neither")
     _, out, _ = run(capsys, "unCPO", "--logps", pairs, "--length-normalised", "--beta", "2", "--json")
     assert json.loads(out)["vanished"] == 0
 
 
-def test_settings_are_those_of_the_objective_unless_given(pairs, capsys):
+CLOSED = [
+    *("dpo", "hinge", "ipo", "ipo_sum", "sigmoid_norm", "ld_dpo", "wpo", "cal_dpo", "iterative_rpo", "dpo_shift"),
+    *("simpo", "cpo", "slic_hf", "rrhf", "orpo"),
+]
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_losses_and_pulls_are_those_of_the_objectives_own_code(name, pairs, capsys):
+    objective = OBJECTIVES.build(name)
+    rows = [json.loads(line) for line in pairs.read_text().splitlines() if line]
+    columns = ("chosen_logps", "rejected_logps", "reference_chosen_logps", "ref_rejected_logps")
+    leaves = [torch.tensor([row[c] for row in rows], dtype=torch.float64, requires_grad=True) for c in columns]
+    sizes = {
+        f"{side}_lengths": torch.tensor([row[f"{side}_length"] for row in rows]) for side in ("chosen", "rejected")
+    }
+    policy = PairLogps(chosen=leaves[0], rejected=leaves[1], **sizes)
+    reference = PairLogps(chosen=leaves[2], rejected=leaves[3], **sizes)
+    losses = objective.link(objective.score(policy, reference if objective.needs_reference else None))
+    slopes = torch.autograd.grad(losses.sum(), leaves[:2])
+    found = json.loads(run(capsys, name, "--logps", pairs, "--json")[1])
+    if name == "dpo_shift":  # its rejected log-ratio counts 0.95 times: an atom of its own weighs that power
+        return
+    lengths = list(sizes.values()) if found["setting"]["normalised"] else [1, 1]
+    assert found["loss"] == pytest.approx(losses.mean().item(), rel=1e-6)
+    assert found["d_w"] == pytest.approx(-(slopes[0] * lengths[0]).median().item(), rel=1e-6, abs=1e-12)
+    assert found["d_l"] == pytest.approx((slopes[1] * lengths[1]).median().item(), rel=1e-6, abs=1e-12)
+
+
+def test_settings_can_be_given_in_the_place_of_the_objectives(pairs, capsys):
     def setting(*words):
         return json.loads(run(capsys, *words, "--logps", pairs, "--json")[1])["setting"]
 
-    assert setting("simpo") == {"link": "logistic", "beta": 2.0, "margin": 0.5, "normalised": True}
-    assert setting("simpo", "--summed")["normalised"] is False
-    assert setting("ipo_sum") == {"link": "squared", "beta": 0.1, "margin": 0.0, "normalised": False}
-    assert setting("slic_hf", "--link", "logistic")["link"] == "logistic"
+    plain = {"link": "logistic", "scale": 2.0, "margin": 1.0, "weight": 1.0, "normalised": True}
+    assert setting("simpo") == plain
+    assert setting("simpo", "--summed") == plain | {"normalised": False}
+    assert setting("npo")["weight"] == 20
     assert setting("cCPO", "--margin", "1.5")["margin"] == 1.5
+    assert setting("slic_hf", "--link", "logistic", "--beta", "0.5")["scale"] == 0.5
+    assert setting("dpo", "--link", "squared", "--beta", "0.1")["margin"] == 5
+    assert run(capsys, "dpo", "--logps", pairs, "--beta", "0")[0] == 2
+    assert "left out: regulariser" in run(capsys, "cpo", "--logps", pairs)[1]
 
 
 def test_a_run_is_examined_by_its_logged_means(tmp_path, capsys):
@@ -78,7 +113,7 @@ def test_a_run_is_examined_by_its_logged_means(tmp_path, capsys):
         ('{"chosen": -1.0, "rejected": -1.0}', "dpo", "row 1: ref_chosen is missing"),
         ('{"chosen": -1.0, "rejected": -1.0}', "kto", "2 structures"),
         ('{"chosen": -1.0, "rejected": -1.0}', "discopop", "--link logistic|squared|hinge"),
-        ('{"chosen": -1.0, "rejected": -1.0}', "r_dpo", "give --margin"),
+        ('{"chosen": -1.0, "rejected": -1.0}', "r_dpo", "give --beta and --margin"),
     ],
 )
 def test_mistakes_name_the_row_and_the_column(text, loss, said, tmp_path, capsys):

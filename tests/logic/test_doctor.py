@@ -21,7 +21,7 @@ def test_losses_of_the_win_column_pull_no_more_on_whole_responses():
 
 
 def test_losses_of_the_ratio_column_pull_on_both_alike():
-    found = examine(sixteen()["ORPO"], SMALL, Setting(beta=0.1))
+    found = examine(sixteen()["ORPO"], SMALL, Setting(scale=0.1))
     assert found["d_w"] == pytest.approx(found["d_l"])
     assert found["vanished"] == 0
     assert found["both_down_pays"] == 0
@@ -43,7 +43,7 @@ def test_the_loss_is_that_of_the_notes():
 
 def test_lengths_make_probabilities_of_tokens():
     rows = [{"chosen": -30.0, "rejected": -60.0, "chosen_length": 10, "rejected_length": 30}]
-    found = examine(sixteen()["CPO"], rows, Setting(normalised=True, beta=1.0))
+    found = examine(sixteen()["CPO"], rows, Setting(normalised=True))
     assert found["loss"] == pytest.approx(math.log1p(math.exp(1.0)))
     assert found["lowest"] == pytest.approx(math.exp(-3.0))
 
@@ -51,9 +51,12 @@ def test_lengths_make_probabilities_of_tokens():
 def test_references_links_and_margins():
     rows = [{"chosen": -5.0, "rejected": -6.0, "ref_chosen": -5.5, "ref_rejected": -5.5}]
     dpo = landscape("reference").node("CPO").structure
-    assert examine(dpo, rows, Setting(beta=0.5))["loss"] == pytest.approx(math.log1p(math.exp(-0.5)))
-    assert examine(dpo, rows, Setting(link="squared", beta=0.1))["loss"] == pytest.approx((1 - 5) ** 2)
-    assert examine(dpo, rows, Setting(link="hinge", beta=2.0, margin=0.5))["loss"] == pytest.approx(1.5)
+    assert examine(dpo, rows, Setting.of("logistic", 0.5))["loss"] == pytest.approx(math.log1p(math.exp(-0.5)))
+    assert examine(dpo, rows, Setting.of("squared", 0.1))["loss"] == pytest.approx((1 - 5) ** 2)
+    assert examine(dpo, rows, Setting.of("hinge", 2.0, 0.5))["loss"] == pytest.approx(1.5)
+    for wrong in (("logistic", 0.0), ("squared", -1.0), ("logistic", 1.0, math.nan), ("logistic", math.inf)):
+        with pytest.raises(ValueError, match="beta must be greater than 0"):
+            Setting.of(*wrong)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from align.logic.expression import read_expression
-from align.logic.loss_terms import described, oriented, terms_of
+from align.logic.loss_terms import oriented, terms_of
 from align.logic.symbols import spelled
 
 
@@ -45,10 +45,3 @@ def test_terms_come_with_what_compares_first():
     text = "-logsigmoid(log(ref_l/l)) - logsigmoid(log(w/ref_w)) - logsigmoid(log(w/l))"
     reads = [sorted(s.name for s in term.score.free_symbols) for term in terms_of(read_expression(text))]
     assert reads == [["l", "w"], ["ref_w", "w"], ["l", "ref_l"]]
-
-
-def test_terms_are_said_in_words():
-    (term,) = terms_of(read_expression("-2*logsigmoid(log(w/l))"))
-    assert described(term) == "2 times a logistic term"
-    (other,) = terms_of(read_expression("w*logsigmoid(log(w/l))"))
-    assert described(other).startswith("a term of its own: w*logsigmoid")

@@ -42,6 +42,22 @@ def odd(chosen, rejected):
     return torch.erf(chosen - rejected)
 
 
+def clamped(chosen, rejected):
+    return -F.logsigmoid(chosen.clamp(min=-5) - rejected)
+
+
+def held(chosen, rejected):
+    return -F.logsigmoid(chosen - rejected.detach())
+
+
+def peeping(chosen, rejected):
+    return -F.logsigmoid(chosen - rejected) if float(chosen) < -0.01 else -chosen
+
+
+def failing(chosen, rejected):
+    return chosen / (1 // 0)
+
+
 def three(chosen, rejected, other):
     return chosen
 
@@ -96,12 +112,21 @@ def test_functions_and_classes_of_a_file_are_read(path, name, settings, structur
         ("anchored", {"bet": 1}, "no setting 'bet'"),
         ("branching", {}, "branches on its values"),
         ("odd", {}, "'erf'"),
+        ("clamped", {}, "branches on its values"),
+        ("peeping", {}, "branches on its values"),
+        ("failing", {}, "failed: ZeroDivisionError"),
     ],
 )
 def test_what_cannot_be_read_is_said(path, name, settings, says):
     with pytest.raises(ValueError, match=says):
         decompile_function(path, name, settings)
     assert issubclass(TraceError, ValueError)
+
+
+def test_what_has_no_gradient_is_not_read_as_if_it_had(path):
+    found = decompile_function(path, "held", {})
+    assert found.outcome == "refused"
+    assert "no gradient" in found.core.refusal
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -6,7 +6,7 @@ import sympy
 import torch
 from torch.nn import functional as F
 
-from align.logic.symbols import logsigmoid, probabilities, relu, sigmoid, symbol
+from align.logic.symbols import logsigmoid, probabilities, relu, sigmoid, stop_gradient, symbol
 from align.logic.trace import Symbol, TraceError
 from align.objectives.numerics import bounded_exp, log1mexp, log_odds
 
@@ -51,7 +51,7 @@ CASES = {
     "picked": (lambda w, l: torch.cat([w, l])[torch.tensor([1])], b),  # noqa: E741
     "sorted": (lambda w, l: torch.cat([w, l]).sort().values[:1], b),  # noqa: E741
     "masked": (lambda w, l: w.masked_fill(torch.tensor([True]), -1.0) + l, b - 1),  # noqa: E741
-    "detached": (lambda w, l: w.detach().clone().to(torch.float64) + l.unsqueeze(1).squeeze(1), a + b),  # noqa: E741
+    "cloned": (lambda w, l: w.clone().to(torch.float64) + l.unsqueeze(1).squeeze(1), a + b),  # noqa: E741
     "without": (lambda w, l: torch.zeros_like(w) + l, b),  # noqa: E741
 }
 
@@ -86,6 +86,10 @@ def test_unknown_operations_are_refused_by_name(w, l):  # noqa: E741
         torch.erf(w - l)
     with pytest.raises(TraceError, match="'maximum'"):
         torch.maximum(torch.cat([w, l]), w)
+
+
+def test_what_has_no_gradient_says_so(w):
+    assert w.detach().expressions[0] == stop_gradient(a)
 
 
 def test_constants_do_not_bend():
