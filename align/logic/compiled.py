@@ -68,9 +68,6 @@ class FormulaObjective(Objective):
         for name in untrainable_atoms(self.structure.atoms):
             known = "it knows M, Ref and Score of w and l, and Const(p)"
             raise ValueError(f"formula has the atom {name}, whose probability training does not know; {known}")
-        for atom in self.structure.atoms:
-            if atom.model == "Const" and not 0 < float(atom.response or 0) < 1:
-                raise ValueError(f"formula has {atom}: write true or false for what is certain")
 
     @cached_property
     def structure(self) -> Structure:

@@ -161,7 +161,7 @@ def read_likelihood(score: sympy.Expr) -> Reading:
 
     Examples:
         >>> read_likelihood(sympy.log(symbol("w"))).structure.marks()
-        ('win', 'win', 'lose', 'lose')
+        ('win', 'lose')
     """
     means, normalised = _of_means(score)
     terms, constant = _logarithms(means)

@@ -163,7 +163,6 @@ def test_scores_and_constants_are_weighed():
         ({"formula": "M(w)", "condition": "false"}, "counts nothing for the winner"),
         ({"formula": "M(w)", "condition": "M(w)"}, "counts nothing against the winner"),
         ({"formula": "M(w)", "additive": "true"}, "counts the same rows"),
-        ({"formula": "M(w) -> Const(0)"}, "write true or false"),
         ({"formula": "M(w)", "link": "cubic"}, "link must be one of"),
         ({"formula": "M(w)", "beta": 0.0}, "beta must be greater than 0"),
         ({"formula": "M(w)", "margin": math.inf}, "margin must be finite"),
@@ -172,6 +171,10 @@ def test_scores_and_constants_are_weighed():
 def test_what_cannot_be_trained_is_refused(settings, says):
     with pytest.raises(ValueError, match=says):
         FormulaObjective(**settings)
+
+
+def test_certain_constants_are_no_atoms():
+    assert FormulaObjective(formula="M(w) & Const(1)").structure == Structure.of(parse("M(w)"))
 
 
 def test_atoms_that_do_not_matter_need_nothing():
