@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -73,7 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Run a command."""
     module = import_module(f"align.cli.{COMMANDS[arguments.action][0]}")
     command: Callable[[argparse.Namespace], int] = getattr(module, f"run_{arguments.action}")
-    return command(arguments)
+    try:
+        return command(arguments)
+    except RecursionError:
+        raise ValueError("what was given is nested too deeply to be read") from None
 
 
 def add_loss(parser: argparse.ArgumentParser, name: str = "loss", help_text: str = LOSS) -> None:
@@ -88,5 +92,13 @@ def add_sides(parser: argparse.ArgumentParser) -> None:
 
 
 def print_json(found: Any) -> None:
-    """Print data as JSON, with the signs of other scripts as they are."""
-    print(json.dumps(found, indent=2, ensure_ascii=False))
+    """Print data as JSON, with the signs of other scripts as they are, and null for a number that is not finite."""
+    print(json.dumps(_finite(found), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(found: Any) -> Any:
+    if isinstance(found, Mapping):
+        return {key: _finite(value) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_finite(value) for value in found]
+    return None if isinstance(found, float) and not math.isfinite(found) else found

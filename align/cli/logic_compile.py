@@ -116,6 +116,8 @@ def recipe(structure: Structure, given: Mapping[str, Any]) -> str:
     """Return the loss as the section ``objective`` of a recipe, or a comment where training could not weigh an atom."""
     if unknown := untrainable_atoms(structure.atoms):
         return f"# no recipe: training knows no probability of {', '.join(unknown)}"
+    if not any(atom.model == "M" for atom in structure.atoms):
+        return "# no recipe: it depends on no probability of the policy, so that nothing would be trained"
     settings: dict[str, Any] = {"formula": infix(structure.weakest_core().formula)}
     settings |= {"condition": infix(structure.condition()), "additive": infix(structure.additive()), **given}
     usual = {"condition": "true", "additive": "false", "margin": 0.0, "length_normalised": False}

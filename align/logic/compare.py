@@ -46,9 +46,13 @@ def entails(one: Structure, other: Structure) -> Verdict:
     mine, theirs, row = broken
     witness = _row_witness(mine, theirs, row)
     point = point_above(mine, theirs, near=row)
-    witness["probabilities"] = point and _named(point)
-    witness["losses"] = point and _losses(mine, theirs, point)
-    flips = "there the first costs less" if point else "yet no probabilities were found at which the first costs less"
+    witness["probabilities"] = None if point is None else _named(point)
+    witness["losses"] = None if point is None else _losses(mine, theirs, point)
+    flips = (
+        "there the first costs less"
+        if point is not None
+        else "yet no probabilities were found at which the first costs less"
+    )
     return Verdict(False, witness, f"row {_said(witness['row'])} breaks it; {flips}")
 
 

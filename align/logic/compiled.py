@@ -28,6 +28,7 @@ from align.objectives.settings import check_choice, check_finite, check_not_nega
 
 Link = Literal["logistic", "squared", "hinge"]
 RESPONSES: Mapping[str, Side] = {"w": "chosen", "l": "rejected"}
+FORMULAS = ("formula", "condition", "additive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +58,20 @@ class FormulaObjective(Objective):
         check_choice("link", self.link, get_args(Link))
         check_finite(margin=self.margin)
         (check_not_negative if self.link == "hinge" else check_positive)(beta=self.beta)
-        self._check_atoms()
         if not self.structure.top or not self.structure.bottom:
             side = "against" if self.structure.top else "for"
             raise ValueError(f"formula counts nothing {side} the winner: its condition leaves no row for that side")
         if self.structure.top == self.structure.bottom:
             raise ValueError("formula counts the same rows for and against the winner: its loss is a constant")
+        self._check_atoms()
 
     def _check_atoms(self) -> None:
         for name in untrainable_atoms(self.structure.atoms):
             known = "it knows M, Ref and Score of w and l, and Const(p)"
-            raise ValueError(f"formula has the atom {name}, whose probability training does not know; {known}")
+            where = next(setting for setting in FORMULAS if name in map(str, self._read(setting).atoms()))
+            raise ValueError(f"{where} has the atom {name}, whose probability training does not know; {known}")
+        if not any(atom.model == "M" for atom in self.structure.atoms):
+            raise ValueError("formula depends on no probability of the policy, M(w) or M(l): nothing would be trained")
 
     @cached_property
     def structure(self) -> Structure:
@@ -76,8 +80,13 @@ class FormulaObjective(Objective):
         Raises:
             ValueError: if one of the formulas is none, naming the setting.
         """
-        settings = ("formula", "condition", "additive")
-        return Structure.of(*(_parsed(name, getattr(self, name)) for name in settings)).without_idle_atoms()
+        return Structure.of(*map(self._read, FORMULAS)).without_idle_atoms()
+
+    def _read(self, setting: str) -> Formula:
+        try:
+            return parse(getattr(self, setting))
+        except FormulaError as error:
+            raise ValueError(f"{setting}: {error}") from error
 
     @cached_property
     def _sides(self) -> tuple[Circuit, Circuit]:
@@ -153,13 +162,6 @@ class FormulaObjective(Objective):
         assert given is not None
         plain: Tensor = getattr(given, side)
         return plain / getattr(policy, f"{side}_lengths") if self.length_normalised else plain
-
-
-def _parsed(setting: str, text: str) -> Formula:
-    try:
-        return parse(text)
-    except FormulaError as error:
-        raise ValueError(f"{setting}: {error}") from error
 
 
 def _evaluated(

@@ -86,9 +86,11 @@ POINTS = (
     (0.85, 0.35, 0.40, 0.75),
     (math.exp(-40), math.exp(-38), math.exp(-39), math.exp(-41)),
     (0.9999, 0.5, 0.9998, 0.6),
+    (0.9, 0.9 * math.exp(-8), 0.9 * math.exp(-4), 0.9 * math.exp(-4)),
+    (0.9 * math.exp(-8), 0.9, 0.9 * math.exp(-4), 0.9 * math.exp(-4)),
 )
 """Probabilities of chosen and rejected under policy and reference at which losses are traced. Between them every
-comparison that a score makes comes out both ways, so that code that branches shows itself."""
+comparison that a score makes, with at most a few nats, comes out both ways, so that code that branches shows itself."""
 
 
 def decompile(objective: Objective) -> Decompiled:
@@ -139,7 +141,7 @@ def _singly(term: Term) -> list[Term]:
 
 
 def _read(term: Term) -> Iterator[Part]:
-    for case, score in _cases(term.score):
+    for case, score in [("", term.score)] if term.link == "other" else _cases(term.score):
         yield _part(term, score, case)
 
 

@@ -76,7 +76,7 @@ def examine(structure: Structure, rows: Sequence[Mapping[str, float]], setting: 
     Raises:
         ValueError: for a column that is missing, naming the row and the column, or an atom that no column has.
     """
-    unknown = [atom.name for atom in structure.atoms if atom not in ATOMS.values()]
+    unknown = [atom.name for atom in structure.atoms if atom not in ATOMS.values() and atom.model != "Const"]
     if unknown:
         raise ValueError(f"no column has the log-probability of {', '.join(unknown)}")
     pairs = [_pair(structure, row, setting, number) for number, row in enumerate(rows, start=1)]

@@ -16,6 +16,8 @@ _TOKEN = re.compile(
 )
 MOST_EXPONENT = 64
 """The largest exponent that is worked out."""
+MOST_NATS = 700
+"""The largest number whose exponential is worked out."""
 
 SETTINGS = ("beta", "gamma", "tau", "alpha", "delta", "lam", "lambda", "epsilon", "margin", "target")
 """Names of settings that an expression may have; each is a positive constant."""
@@ -46,6 +48,7 @@ FUNCTIONS: Mapping[str, Callable[[sympy.Expr], sympy.Expr]] = {
     "hinge": lambda x: relu(1 - x),
 }
 """Functions of one number that an expression may call; ``max(0, x)`` beside them."""
+_EXPONENTIALS = ("exp", "expm1", "log1mexp")
 
 
 def read_expression(text: str) -> sympy.Expr:
@@ -71,19 +74,12 @@ def kind_of(expression: sympy.Expr) -> str:
         ('loss', 'ratio')
     """
     squares = [power for power in expression.atoms(sympy.Pow) if power.exp == 2 and power.base.has(sympy.log)]
-    outer = [f for f in expression.atoms(relu) if not _inside_only(expression, f)]
-    if expression.has(logsigmoid, sigmoid) or squares or outer:
+    without_bends = expression.replace(relu, lambda _: sympy.Integer(0))
+    if expression.has(logsigmoid, sigmoid) or squares or (expression.has(relu) and not without_bends.has(sympy.log)):
         return "loss"
     if not expression.has(sympy.log):
         return "ratio"
-    without_bends = expression.replace(relu, lambda _: sympy.Integer(0))
     return "score" if oriented(without_bends) == without_bends else "loss"
-
-
-def _inside_only(expression: sympy.Expr, bend: sympy.Expr) -> bool:
-    """Whether a relu stands beside logarithms, as a term of a score does."""
-    rest = expression.xreplace({bend: sympy.Integer(0)})
-    return bool(rest.has(sympy.log))
 
 
 class _Expression(Reader):
@@ -168,4 +164,6 @@ class _Expression(Reader):
             self.fail(f"no function {token.text!r}; {hint}", token)
         if len(arguments) != 1:
             self.fail(f"{token.text} takes one number, got {len(arguments)}", token)
+        if token.text in _EXPONENTIALS and arguments[0].is_number and abs(arguments[0]) > MOST_NATS:
+            self.fail(f"the exponential of a number beyond {MOST_NATS}", token)
         return FUNCTIONS[token.text](arguments[0])

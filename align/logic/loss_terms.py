@@ -4,7 +4,7 @@ A link is named ``logistic`` for -log sigmoid(z), ``hinge`` for max(0, -z), ``sq
 sigmoid(-z), ``linear`` for -z; ``smoothed`` is a logistic one whose labels may be wrong. z is a score minus a margin.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import sympy
@@ -104,8 +104,8 @@ def _linked(weight: sympy.Expr, rest: sympy.Expr) -> Term | None:
         return Term("logistic", -weight, rest.args[0])
     if isinstance(rest, relu):
         return Term("hinge", weight, -rest.args[0])
-    if isinstance(rest, sigmoid):
-        return Term("sigmoid", weight, -rest.args[0])
+    if isinstance(rest, sigmoid):  # -sigmoid(z) is sigmoid(-z) but for a constant
+        return Term("sigmoid", *((-weight, rest.args[0]) if weight.is_negative else (weight, -rest.args[0])))
     if rest.is_Pow and rest.exp == 2 and rest.base.has(sympy.log):
         return Term("squared", weight, oriented(rest.base))
     return None
@@ -131,8 +131,16 @@ def _smoothed(found: list[Term]) -> list[Term]:
             if opposite and mine in merged and other in merged and mine.weight.is_number and mine.weight > other.weight:
                 merged.remove(other)
                 merged[merged.index(mine)] = Term("smoothed", whole, mine.score, other.weight / whole)
-    return [_of_its_own(term) if term.link == "logistic" and term.weight.is_negative else term for term in merged]
+    return [_of_its_own(term) if term.link in _WRITTEN and term.weight.is_negative else term for term in merged]
+
+
+_WRITTEN: Mapping[str, Callable[[sympy.Expr], sympy.Expr]] = {
+    "logistic": lambda z: -logsigmoid(z),
+    "hinge": lambda z: relu(-z),
+    "squared": lambda z: z**2,
+}
 
 
 def _of_its_own(term: Term) -> Term:
-    return Term("other", sympy.Integer(1), -term.weight * logsigmoid(term.score))
+    """Return a link that is to be made large as what it is: no link that is known."""
+    return Term("other", sympy.Integer(1), term.weight * _WRITTEN[term.link](term.score))

@@ -40,6 +40,8 @@ def torch_source(structure: Structure, link: str = "logistic", beta: float = 1.0
     """
     top, bottom = ratio(structure)
     used = [atom for atom in structure.atoms if atom.model != "Const"]
+    if not used:
+        raise ValueError("the log-ratio depends on no probability: it is a constant")
     if len({variable(atom) for atom in used}) < len(used):
         raise ValueError("two atoms differ in capitals alone, which names in code do not show: rename one")
     arguments = ", ".join(variable(atom) for atom in used)
@@ -47,8 +49,8 @@ def torch_source(structure: Structure, link: str = "logistic", beta: float = 1.0
     has_constant = len(used) < len(structure.atoms)
     body = [
         f'"""Loss of each pair, from log-probabilities: {_table(used)}."""',
-        f"above = {_code(top, variable(used[0]) if used else '')}",
-        f"below = {_code(bottom, variable(used[0]) if used else '')}",
+        f"above = {_code(top, variable(used[0]))}",
+        f"below = {_code(bottom, variable(used[0]))}",
         "rho = above - below",
         f"return {_LINKS[link]}",
     ]

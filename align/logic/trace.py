@@ -52,7 +52,18 @@ class Symbol(Tensor):
         found = func(*tree_map(_value, tuple(args)), **tree_map(_value, given))
         if not _makes_numbers(found):
             return found
-        return _written(getattr(func, "__name__", str(func)), found, args, given)
+        name = _property(func) or getattr(func, "__name__", str(func))
+        made = _written(name, found, args, given)
+        return made if torch.is_grad_enabled() else tree_map(_without_gradient, made)
+
+
+def _property(func: Callable[..., Any]) -> str:
+    """Return the name of a property that gives numbers; empty for a function."""
+    return next((name for name in ("data", "T", "mT") if func == getattr(Tensor, name).__get__), "")
+
+
+def _without_gradient(made: Any) -> Any:
+    return _stopped(_value(made), (made,), {}) if isinstance(made, Symbol) else made
 
 
 def _makes_numbers(found: Any) -> bool:
@@ -63,13 +74,16 @@ def _makes_numbers(found: Any) -> bool:
 
 def _written(name: str, found: Any, args: Sequence[Any], given: Mapping[str, Any]) -> Any:
     if name in ELEMENTWISE:
-        operands = [_expressions(argument) for argument in args if isinstance(argument, Tensor | int | float)]
+        unread = [key for key, value in given.items() if value is not None and key not in READ.get(name, ())]
+        if unread:
+            return _refuse(name, f" with {', '.join(unread)}")
+        operands = [_expressions(part) for part in (*args, *given.values()) if isinstance(part, Tensor | int | float)]
         return Symbol.of(found, _elementwise(ELEMENTWISE[name], operands, found))
     if name in MOVING:
         return MOVING[name](found, args, given)
     if name in INTEGERS:
         return found
-    raise TraceError(f"no expression is known for torch's {name!r}; {KNOWN}")
+    return _refuse(name)
 
 
 def _value(argument: Any) -> Any:
@@ -107,7 +121,7 @@ ELEMENTWISE: Mapping[str, Callable[..., sympy.Expr]] = {
     **dict.fromkeys(("neg", "__neg__", "negative"), lambda a: -a),
     **dict.fromkeys(("logsigmoid", "log_sigmoid"), logsigmoid),
     "sigmoid": sigmoid,
-    "softplus": lambda a, *_: -logsigmoid(-a),
+    "softplus": lambda a, beta=sympy.S.One, *_: -logsigmoid(-beta * a) / beta,
     "square": lambda a: a**2,
     "sqrt": sympy.sqrt,
     "reciprocal": lambda a: 1 / a,
@@ -119,6 +133,9 @@ ELEMENTWISE: Mapping[str, Callable[..., sympy.Expr]] = {
     "logaddexp": lambda a, b: sympy.log(sympy.exp(a) + sympy.exp(b)),
 }
 """Functions of numbers, and their expressions."""
+
+READ: Mapping[str, tuple[str, ...]] = {"softplus": ("beta",), "logit": ("eps",)}
+"""Arguments by name that are read; with others a function is refused."""
 
 INTEGERS = ("argsort", "argmin", "argmax")
 """Functions that give places, which are not written down."""
@@ -136,8 +153,11 @@ def _stopped(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Sy
 def _bounded(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Symbol:
     """Write down a clamped number as itself where it was within its bounds; one that is kept at 0 or more as a relu."""
     low, high = ([*args[1:], None, None][place] for place in (0, 1))
-    if given.get("min", low) == 0 and given.get("max", high) is None:
+    low, high = given.get("min", low), given.get("max", high)
+    if low == 0 and high is None:
         return _rectified(found, args, given)
+    if low is None and high == 0:
+        return _rectified_below(found, args)
     before, expressions = _value(args[0]).flatten().tolist(), _expressions(args[0]).flatten()
     after = found.flatten().tolist()
     kept = [e if x == y else number(y) for e, x, y in zip(expressions, before, after, strict=True)]
@@ -149,6 +169,17 @@ def _rectified(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> 
     before, expressions = _value(args[0]).flatten().tolist(), _expressions(args[0]).flatten()
     kept = [_bent(expression, value) for expression, value in zip(expressions, before, strict=True)]
     return Symbol.of(found, _array(kept, found.shape))
+
+
+def _rectified_below(found: Tensor, args: Sequence[Any]) -> Symbol:
+    """Write down what is kept at 0 or less: minus the relu of its negative."""
+    negative = -args[0]
+    bent = _rectified(-found, (negative,), {}) if isinstance(negative, Symbol) else _refuse("clamp")
+    return Symbol.of(found, -bent.expressions)
+
+
+def _clamped_above(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Symbol:
+    return _bounded(found, args[:1], {"min": None, "max": args[1] if len(args) > 1 else given["max"]})
 
 
 def _bent(expression: sympy.Expr, value: float) -> sympy.Expr:
@@ -174,10 +205,24 @@ def _plain(condition: Any) -> Any:
 
 
 def _greater(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Symbol:
-    if _is_zero(args[1]) and found.eq(_value(args[0]).clamp(min=0)).all():
-        return _rectified(found, args, given)
+    return _one_of(found, args, "maximum")
+
+
+def _lesser(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Symbol:
+    return _one_of(found, args, "minimum")
+
+
+def _one_of(found: Tensor, args: Sequence[Any], name: str) -> Symbol:
+    """Write down the greater or the lesser of two: beside 0, a relu or minus one."""
+    if len(args) < 2:
+        return _refuse(name, " with arguments by name")  # type: ignore[no-any-return]
     mine, theirs = (_value(part) if isinstance(part, Tensor) else torch.as_tensor(part) for part in args[:2])
-    return _where(found, (mine == found, args[0], args[1]), {}) if mine.shape == theirs.shape else _refuse("maximum")
+    if mine.shape != theirs.shape:
+        return _refuse(name, " of different shapes")  # type: ignore[no-any-return]
+    for zero, other in (args[:2], args[1::-1]):
+        if _is_zero(zero):
+            return _rectified(found, (other,), {}) if name == "maximum" else _rectified_below(found, (other,))
+    return _where(found, (mine == found, args[0], args[1]), {})
 
 
 def _is_zero(part: Any) -> bool:
@@ -231,17 +276,24 @@ def _constant(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> S
     return Symbol.of(found, _array([number(value) for value in found.flatten().tolist()], found.shape))
 
 
-def _refuse(name: str) -> Any:
-    raise TraceError(f"no expression is known for torch's {name!r}; {KNOWN}")
+def _turned(found: Tensor, args: Sequence[Any], given: Mapping[str, Any]) -> Symbol:
+    return Symbol.of(found, _expressions(args[0]).swapaxes(-1, -2) if found.dim() > 1 else _expressions(args[0]))
+
+
+def _refuse(name: str, more: str = "") -> Any:
+    raise TraceError(f"no expression is known for torch's {name!r}{more}; {KNOWN}")
 
 
 _ADDED = _folded(lambda row: sum(row, start=sympy.Integer(0)))
 MOVING: Mapping[str, Callable[..., Any]] = {
-    "detach": _stopped,
+    **dict.fromkeys(("detach", "data"), _stopped),
+    **dict.fromkeys(("T", "mT"), _turned),
     **dict.fromkeys(("clone", "contiguous", "to", "float", "double", "type_as", "__get__", "alias"), _same),
     **dict.fromkeys(("view", "reshape", "unsqueeze", "squeeze", "flatten"), _same),
-    **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _bounded),
-    **dict.fromkeys(("maximum", "minimum"), _greater),
+    **dict.fromkeys(("clamp", "clip", "clamp_min"), _bounded),
+    "clamp_max": _clamped_above,
+    "maximum": _greater,
+    "minimum": _lesser,
     **dict.fromkeys(("zeros_like", "ones_like", "full_like"), _constant),
     **dict.fromkeys(("cat", "concat"), _joined),
     **dict.fromkeys(("relu", "relu_"), _rectified),

@@ -46,6 +46,11 @@ class Gpus:
                 raise ValueError(f"{OPTIONS[each.name]} must be more than 0, got {value:g}")
         if self.utilisation > 1:
             raise ValueError(f"--utilisation is a share of the peak, at most 1, got {self.utilisation:g}")
+        if self.count > self.per_node and self.count % self.per_node:
+            raise ValueError(
+                f"--gpus {self.count} do not fill nodes of {self.per_node} (--gpus-per-node), and accelerate starts as "
+                "many processes on each node: choose a multiple"
+            )
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> "Gpus | None":

@@ -11,8 +11,6 @@ from align.models.locate import Located
 Quantisation = Literal["nf4", "fp4", "int8"]
 DEVICES = ("cpu", "cuda", "xpu")
 """Devices on which bitsandbytes 0.50 multiplies quantised weights."""
-BYTES = {"nf4": 0.516, "fp4": 0.516, "int8": 1.0}
-"""Bytes of a number: four bits, with a doubly quantised scale of about 0.127 bits (arXiv:2305.14314, section 3)."""
 
 
 def quantisation_config(kind: Quantisation, arithmetic: torch.dtype) -> Any:

@@ -68,6 +68,9 @@ def _one(node: Node, key: str) -> tuple[Objective, Mapping[str, Any]]:
         raise RecipeError(hint, key=join(key, "weight"), origin=settings["weight"].origin)
     spec: Mapping[str, Any] = MappingProxyType({})
     if of_formula:
+        if "file" in node.value:
+            hint = "a file holds a function or a class: give its name in the place of formula"
+            raise RecipeError(hint, key=join(key, "file"), origin=node.value["file"].origin)
         target: Any = FormulaObjective
     elif "file" in node.value:
         file = str(Path(_text(node.value, "file", node, key)).expanduser().absolute())

@@ -153,6 +153,11 @@ class AlignmentTrainer(Trainer, ABC):
                     "train_sampling_strategy='batch_rebalance' draws batches, and the objective matches rows over "
                     "whole optimiser steps; use 'random', 'sequential' or 'group_by_length'"
                 )
+            if self.accelerator.num_processes > 1:
+                raise ValueError(
+                    "train_sampling_strategy='batch_rebalance' gives processes batches of different sizes and repeats "
+                    "rows that the last ones lack, which would count twice; use 'group_by_length'"
+                )
             return super()._get_dataloader(
                 dataset, description, batch_size, lambda _: sampler, is_training, dataloader_key
             )

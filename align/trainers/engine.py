@@ -141,11 +141,18 @@ def check_continues(engine: Engine, rows: int, checkpoint: Path) -> None:
 
 def _said(checkpoint: Path) -> dict[str, Any] | None:
     file = checkpoint / ENGINE_FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        return {"name": str(said["name"]), "processes": int(said["processes"]), "rows": int(said["rows"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged: continue from an earlier checkpoint, or remove this one") from error
 
 
 def _weights_of(checkpoint: Path) -> str:
     whole = any(checkpoint.glob("model*.safetensors")) or (checkpoint / "adapter_model.safetensors").is_file()
     if whole:
         return str(checkpoint)
-    return f"a folder that 'accelerate merge-weights {checkpoint}/pytorch_model_fsdp_0 FOLDER' writes"
+    merge = f"accelerate merge-weights {checkpoint}/pytorch_model_fsdp_0 {checkpoint}"
+    return f"{checkpoint}, after '{merge}' has put the weights beside its config"

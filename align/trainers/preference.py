@@ -203,7 +203,7 @@ class PreferenceTrainer(AlignmentTrainer):
     def _prepare(
         self, rows: Any, tokenizer: Any, args: TrainingArguments, name: str, settings: Mapping[str, Any]
     ) -> datasets.Dataset:
-        with args.main_process_first(desc=f"preparing {name}"):
+        with args.main_process_first(local=False, desc=f"preparing {name}"):
             prepared = self.prepare(rows, tokenizer, name=name, **settings)
             if args.process_index == 0:
                 copy_skipped(prepared.skipped_file, Path(args.output_dir or ".") / f"skipped-{_file_name(name)}.jsonl")

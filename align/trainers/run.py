@@ -259,7 +259,7 @@ class _Run:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        with self.arguments.main_process_first():
+        with self.arguments.main_process_first(local=False):
             yield
 
 

@@ -23,10 +23,6 @@ def test_one_gpu_sends_nothing():
     assert Gpus(count=1).gathering(1e12) == 0
 
 
-def test_a_node_that_is_not_full_takes_a_place():
-    assert Gpus(count=9).nodes == 2
-
-
 def test_computing_reaches_a_share_of_the_peak():
     assert Gpus(count=1, tflops=100.0, utilisation=0.5).flops == 50e12
 
@@ -51,3 +47,10 @@ def test_options_without_a_number_of_gpus():
     assert Gpus.of({**nothing, "count": 8, "memory": 40.0}) == Gpus(count=8, memory=40.0)
     with pytest.raises(ValueError, match=r"--gpu-memory, --utilisation without --gpus: say how many"):
         Gpus.of({**nothing, "memory": 40.0, "utilisation": 0.3})
+
+
+def test_nodes_are_full():
+    assert Gpus(count=16).nodes == 2
+    assert Gpus(count=3).nodes == 1
+    with pytest.raises(ValueError, match="do not fill nodes of 8"):
+        Gpus(count=9)

@@ -89,5 +89,12 @@ def test_where_weights_alone_can_be_taken_from(tmp_path):
     with pytest.raises(ValueError, match=f"model.path set to {tmp_path}$"):
         check_continues(Engine(name="ddp", processes=2), 8, tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"accelerate merge-weights .*/pytorch_model_fsdp_0"):
+    with pytest.raises(ValueError, match=rf"accelerate merge-weights .*/pytorch_model_fsdp_0 {tmp_path}'"):
+        check_continues(Engine(name="ddp", processes=2), 8, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[1]", '{"name": "ddp", "processes": "x", "rows": 8}'])
+def test_a_damaged_note_of_the_engine_is_named(text, tmp_path):
+    (tmp_path / "engine.json").write_text(text)
+    with pytest.raises(ValueError, match=r"engine\.json is damaged"):
         check_continues(Engine(name="ddp", processes=2), 8, tmp_path)
