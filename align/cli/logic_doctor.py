@@ -104,7 +104,7 @@ def _run(path: Path) -> tuple[list[dict[str, Any]], str]:
     from align.report.metrics_file import read_metrics
 
     rows = []
-    scale = _reward_scale(path)
+    scale, a_token = _rewards(path)
     for logged in read_metrics(path):
         if "logps/chosen" not in logged or "logps/rejected" not in logged:
             continue
@@ -112,23 +112,34 @@ def _run(path: Path) -> tuple[list[dict[str, Any]], str]:
         for side in ("chosen", "rejected"):
             row[side] = logged[f"logps/{side}"]
             if scale and f"rewards/{side}" in logged:
-                row[f"ref_{side}"] = min(0.0, row[side] - logged[f"rewards/{side}"] / scale)
+                log_ratio = logged[f"rewards/{side}"] / scale * (row[f"{side}_length"] if a_token else 1.0)
+                row[f"ref_{side}"] = min(0.0, row[side] - log_ratio)
         rows.append(row)
     if not rows:
         raise ValueError(f"{path}: the run logged no log-probabilities of pairs (logps/chosen, logps/rejected)")
     return rows, f"the means of {len(rows)} logging steps of {path}"
 
 
-def _reward_scale(path: Path) -> float:
-    """Return beta of the run's objective, by which rewards are log-ratios; 0 where its rewards are none."""
-    import yaml
+def _rewards(path: Path) -> tuple[float, bool]:
+    """Return what the run's rewards are of a nat of log-ratio, and whether they are a token.
+
+    0 where they are no log-ratios to a reference.
+    """
+    from align.recipe.errors import Origin, RecipeError
+    from align.recipe.objective import build_objective
+    from align.recipe.yaml_tree import read_yaml
 
     recipe = path / "recipe.yaml"
-    read = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
-    objective = (read or {}).get("objective", {})
-    first = objective[0] if isinstance(objective, list) else objective
-    beta = first.get("beta", first.get("tau")) if isinstance(first, dict) else None
-    return float(beta) if isinstance(beta, int | float) else 0.0
+    if not recipe.is_file():
+        return 0.0, False
+    read = read_yaml(recipe.read_text(encoding="utf-8"), lambda line: Origin(str(recipe), line))
+    if read is None or not isinstance(read.value, dict) or "objective" not in read.value:
+        return 0.0, False
+    try:
+        objective, _ = build_objective(read.value["objective"], read)
+    except RecipeError:  # a file of the user's own that is no longer there
+        return 0.0, False
+    return (objective.reward_scale, objective.mean_rewards) if objective.needs_reference else (0.0, False)
 
 
 def _plain(setting: Setting) -> dict[str, Any]:

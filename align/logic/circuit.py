@@ -133,6 +133,14 @@ def count(node: Circuit, probabilities: Mapping[Atom, Any]) -> Any:
     return reduce(mul if isinstance(node, Product) else add, parts)
 
 
+def atoms_of(node: Circuit) -> Iterator[Atom]:
+    """Yield the atoms of a circuit's factors, as often as they stand in it."""
+    if isinstance(node, Factor):
+        yield node.atom
+    for part in getattr(node, "parts", ()):
+        yield from atoms_of(part)
+
+
 def row_weights(structure: Structure) -> Iterator[tuple[int, Circuit]]:
     """Yield each row as it is shown, and its weight."""
     n = structure.n

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from align.logic.circuit import Circuit, Factor, Number, Product, ratio
+from align.logic.circuit import Circuit, Factor, Number, Product, atoms_of, ratio
 from align.logic.formula import Atom, Formula, untrainable_atoms
 from align.logic.parsing import FormulaError, parse
 from align.logic.structure import Structure
@@ -70,7 +70,7 @@ class FormulaObjective(Objective):
             known = "it knows M, Ref and Score of w and l, and Const(p)"
             where = next(setting for setting in FORMULAS if name in map(str, self._read(setting).atoms()))
             raise ValueError(f"{where} has the atom {name}, whose probability training does not know; {known}")
-        if not any(atom.model == "M" for atom in self.structure.atoms):
+        if not any(atom.model == "M" for atom in self._atoms):
             raise ValueError("formula depends on no probability of the policy, M(w) or M(l): nothing would be trained")
 
     @cached_property
@@ -92,6 +92,11 @@ class FormulaObjective(Objective):
     def _sides(self) -> tuple[Circuit, Circuit]:
         return ratio(self.structure)
 
+    @cached_property
+    def _atoms(self) -> frozenset[Atom]:
+        """Atoms that the log-ratio depends on: those of factors that both sides share drop out."""
+        return frozenset(atom for side in self._sides for atom in atoms_of(side))
+
     @property
     def own_name(self) -> str:
         """What reports call it: its formula."""
@@ -99,13 +104,13 @@ class FormulaObjective(Objective):
 
     @property
     def needs_reference(self) -> bool:  # type: ignore[override]
-        """Whether it has an atom of the reference."""
-        return any(atom.model == "Ref" for atom in self.structure.atoms)
+        """Whether it depends on the reference."""
+        return any(atom.model == "Ref" for atom in self._atoms)
 
     @property
     def needs_scores(self) -> bool:  # type: ignore[override]
-        """Whether it has an atom of a judge."""
-        return any(atom.model == "Score" for atom in self.structure.atoms)
+        """Whether it depends on a judge."""
+        return any(atom.model == "Score" for atom in self._atoms)
 
     @property
     def needs_lengths(self) -> bool:  # type: ignore[override]
@@ -114,8 +119,8 @@ class FormulaObjective(Objective):
 
     @property
     def reads(self) -> tuple[Side, ...]:  # type: ignore[override]
-        """Sides that it has an atom of."""
-        read = {RESPONSES.get(atom.response or "") for atom in self.structure.atoms}
+        """Sides that it depends on."""
+        read = {RESPONSES.get(atom.response or "") for atom in self._atoms}
         return tuple(side for side in SIDES if side in read)
 
     @property
@@ -137,7 +142,7 @@ class FormulaObjective(Objective):
 
     def score(self, policy: PairLogps, reference: PairLogps | None) -> Float[Tensor, " pairs"]:
         """Return rho: the log of what counts for the winner over what counts against it."""
-        logs = {atom: self._logarithm(atom, policy, reference) for atom in self.structure.atoms}
+        logs = {atom: self._logarithm(atom, policy, reference) for atom in self._atoms}
         top, bottom = (_evaluated(side, logs, policy.chosen) for side in self._sides)
         return top - bottom
 

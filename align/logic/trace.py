@@ -226,7 +226,7 @@ def _one_of(found: Tensor, args: Sequence[Any], name: str) -> Symbol:
 
 
 def _is_zero(part: Any) -> bool:
-    return isinstance(part, Tensor) and not isinstance(part, Symbol) and not part.any()
+    return isinstance(part, Tensor) and all(e == 0 for e in _expressions(part).flatten())
 
 
 def _folded(rule: Callable[[Sequence[Any]], sympy.Expr]) -> Callable[..., Symbol]:

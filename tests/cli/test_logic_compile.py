@@ -39,6 +39,8 @@ def test_compile_prints_code_and_latex(capsys):
     assert {"rho", "recipe", "torch", "latex", "marks"} <= set(json.loads(out))
     _, out, _ = run(capsys, "compile", "M(y3) -> M(w)")
     assert "# no recipe: training knows no probability of M(y3)" in out
+    _, out, _ = run(capsys, "compile", "Ref(w)")
+    assert "# no recipe: it depends on no probability of the policy" in out
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,10 @@ def test_compile_prints_code_and_latex(capsys):
         (["decompile", "none.py:loss"], "no Python file"),
         (["decompile", "none.py:loss", "--as", "loss"], "--as goes with an expression"),
         (["decompile", "dpo", "beta=[1"], "is no value of YAML"),
+        (["compile", "Const(0.5)"], "depends on no probability"),
+        (["decompile", "w.__class__"], "'.' is no part of an expression"),
+        (["decompile", "__import__('os').system('true')"], "is no part of an expression"),
+        (["decompile", "exp(exp(exp(exp(20))))*log(w)"], "the exponential of a number beyond 700"),
         (["decompile", "9^9^9^9"], "an exponent beyond 64"),
         (["decompile", "1e400*log(w)"], "too large a number"),
         (["compile", "discopop"], "say another with --link"),
@@ -130,6 +136,29 @@ def test_what_counts_nothing_is_exit_code_1_with_the_row(capsys):
     assert code == 1
     assert "2 in the row M(w) = F, M(l) = T" in out
     assert run(capsys, "decompile", "log(w/l)", "--as", "loss")[1].count("linear") == 1
+
+
+def test_what_was_taken_off_is_in_the_json(capsys):
+    _, out, _ = run(capsys, "decompile", "-2*logsigmoid(0.3*log(w*ref_l/(ref_w*l)) - 0.25)", "--json")
+    found = json.loads(out)
+    assert (found["read_as"], found["outcome"], found["stripped"]) == ("loss", "structure", [])
+    (part,) = found["parts"]
+    said = {key: part[key] for key in ("role", "link", "weight", "scale", "margin", "normalised", "landscape")}
+    assert said == {
+        "role": "core",
+        "link": "logistic",
+        "weight": "2",
+        "scale": "0.3",
+        "margin": "0.25",
+        "normalised": False,
+        "landscape": "DPO",
+    }
+    assert part["also"] == []
+    _, out, _ = run(capsys, "decompile", "w/(1-w)", "--json")
+    assert sorted(json.loads(out)["parts"][0]["also"]) == [
+        "M(w) & M(l) over ~M(w) & M(l)",
+        "M(w) & ~M(l) over ~M(w) & ~M(l)",
+    ]
 
 
 def test_zoo_lists_every_objective(capsys, tmp_path, monkeypatch):

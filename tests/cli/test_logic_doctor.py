@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 import torch
@@ -101,6 +102,44 @@ def test_a_run_is_examined_by_its_logged_means(tmp_path, capsys):
     assert code == 0
     assert "the means of 2 logging steps" in out
     assert run(capsys, "CPO", "--logps", tmp_path, "--length-normalised")[0] == 0
+
+
+def made_run(folder, objective, rewards):
+    """A run of one logged step: log-probabilities of 12 and 10 tokens, and their rewards."""
+    logged = {"step": 1, "logps/chosen": -30.0, "logps/rejected": -31.0, "length/chosen": 12.0, "length/rejected": 10.0}
+    (folder / "metrics.jsonl").write_text(
+        json.dumps(logged | dict(zip(("rewards/chosen", "rewards/rejected"), rewards, strict=True))) + "\n"
+    )
+    (folder / "recipe.yaml").write_text(f"objective: {objective}\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("objective", "rewards"),
+    [
+        ("{name: dpo, beta: 0.1}", (0.1 * 2, 0.1 * -3)),
+        ("[{name: dpo, beta: 0.2, weight: 1.0}, {name: sft, weight: 0.1}]", (0.2 * 2, 0.2 * -3)),
+        ("{name: ipo, tau: 0.5}", (0.5 * 2 / 12, 0.5 * -3 / 10)),  # a token
+        ("{name: ipo_sum, tau: 0.5}", (0.5 * 2, 0.5 * -3)),
+        ('{formula: "M(l) & Ref(w) -> M(w)", beta: 0.4}', (0.4 * 2, 0.4 * -3)),
+        ('{formula: "M(l) & Ref(w) -> M(w)", link: hinge, beta: 0.4}', (2, -3)),
+        ('{formula: "M(l) & Ref(w) -> M(w)", beta: 0.4, length_normalised: true}', (0.4 * 2 / 12, 0.4 * -3 / 10)),
+    ],
+)
+def test_the_references_log_probabilities_are_those_behind_a_runs_rewards(objective, rewards, tmp_path, capsys):
+    run_folder = made_run(tmp_path, objective, rewards)
+    code, out, _ = run(capsys, "dpo", "--logps", run_folder, "--beta", "1", "--json")
+    assert code == 0
+    assert json.loads(out)["loss"] == pytest.approx(math.log1p(math.exp(-5)))  # log-ratios 2 and -3
+
+
+@pytest.mark.parametrize("objective", ["{name: cpo, beta: 0.1}", '{formula: "M(w)"}', "{file: gone.py, name: loss}"])
+def test_rewards_that_are_no_log_ratios_give_no_reference(objective, tmp_path, capsys):
+    run_folder = made_run(tmp_path, objective, (0.5, 0.25))
+    assert run(capsys, "CPO", "--logps", run_folder)[0] == 0
+    code, _, err = run(capsys, "dpo", "--logps", run_folder)
+    assert code == 2
+    assert "row 1: ref_chosen is missing" in err
 
 
 @pytest.mark.parametrize(

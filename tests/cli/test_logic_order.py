@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -38,20 +39,33 @@ def test_check_as_json_has_a_witness(capsys):
     assert (code, found["holds"]) == (1, False)
     assert found["witness"]["row"] == {"M(w)": True, "M(l)": True}
     assert found["witness"]["losses"][0] < found["witness"]["losses"][1]
+    assert (found["one"], found["relation"], found["other"], found["mode"]) == ("cCPO", "entails", "CPO", "logical")
     _, out, _ = run(capsys, "check", "CPO", "entails", "cCPO", "--json")
-    assert json.loads(out)["witness"] is None
+    found = json.loads(out)
+    assert (found["holds"], found["witness"], found["warning"]) == (True, None, None)
+    code, out, _ = run(capsys, "check", "ORPO", "entails", "CPO", "--functional", "--json")
+    found = json.loads(out)
+    assert (code, found["holds"], found["mode"], found["witness"]["row"]) == (1, False, "functional", None)
+    w, l = (found["witness"]["probabilities"][name] for name in ("M(w)", "M(l)"))  # noqa: E741
+    orpo, cpo = math.log(w * (1 - l) / (l * (1 - w))), math.log(w / l)
+    assert orpo > cpo
+    assert found["witness"]["losses"] == pytest.approx([math.log1p(math.exp(-rho)) for rho in (orpo, cpo)])
 
 
 def test_count_prints_the_numbers_of_the_paper(capsys):
     code, out, _ = run(capsys, "count")
     assert code == 0
-    for number in ("256", "225", "210", "187", "52", "34", "16", "4,294,967,296"):
+    for number in ("256", "225", "210", "187", "52", "40", "34", "16", "81", "4,294,967,296", "268,435,456"):
         assert number in out.split()
     _, out, _ = run(capsys, "count", "--json")
     found = json.loads(out)
     assert (found["structures"], found["satisfiable"], found["distinct_sides"]) == (256, 225, 210)
     assert (found["distinct_functions"], found["monotone_pairs"], found["usual"]) == (187, 52, 16)
+    assert (found["monotone_functions"], found["strictly_monotone"], found["with_decisive_rows"]) == (40, 34, 16)
+    assert (found["atoms"], found["rows"], found["of_one_core"]) == (2, 4, 81)
     assert found["with_reference"]["structures"] == 4_294_967_296
+    assert found["with_reference"]["with_decisive_rows"] == 268_435_456
+    assert found["with_reference"]["of_one_core"] == 43_046_721
     _, out, _ = run(capsys, "count", "--atoms", "16")
     assert "about 10^" in out
     assert run(capsys, "count", "--atoms", "0")[0] == 2

@@ -28,6 +28,13 @@ def test_show_as_json_has_what_scripts_need(capsys):
     assert set(wanted.split()) <= set(found)
     assert found["marks"][0]["mark"] in ("win", "lose", "both", "neither")
     assert all(isinstance(value, bool) for value in found["marks"][0]["row"].values())
+    _, out, _ = run(capsys, "show", "M(l) -> M(w)", "--condition", "M(w) | M(l)", "--additive", "M(w) & M(l)", "--json")
+    found = json.loads(out)
+    assert set(wanted.split()) <= set(found)
+    assert (found["landscape"], found["rho"], found["column_class"]) == ("CPO", "log [ w / l ]", "neither")
+    assert [entry["mark"] for entry in found["marks"]] == ["both", "win", "lose", "neither"]
+    near = {name: set(losses) for name, losses in found["neighbours"].items()}
+    assert near == {"tighter": {"sCE", "cUnl"}, "looser": {"cCPO", "l14"}}
 
 
 @pytest.mark.parametrize(

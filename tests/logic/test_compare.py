@@ -106,3 +106,11 @@ def test_a_functional_verdict_agrees_with_a_grid(one, other):
 def test_nothing_is_above_itself():
     judge = Structure.of(Atom("Judge", "w") >> W)
     assert point_above(judge, judge) is None
+
+
+def test_losses_that_count_nothing_on_a_side_have_a_witness_all_the_same():
+    always, never = Structure.of(W | ~W).without_idle_atoms(), Structure.of(W & ~W).without_idle_atoms()
+    verdict = entails(always, never)
+    assert (verdict.witness["row"], verdict.witness["probabilities"]) == ({}, {})
+    assert verdict.witness["losses"] == [0.0, math.inf]
+    assert entails(never, always).holds

@@ -159,9 +159,10 @@ def test_all_structures_of_two_atoms_come_back_as_one_with_their_ratio():
 def test_structures_with_a_reference_come_back():
     draw = random.Random(5)
     atoms = (W, L, REF_W, REF_L)
-    for _ in range(12):
+    for _ in range(20):
         whole = Structure(atoms, draw.randrange(1, 2**16), draw.randrange(1, 2**16))
         reading = of_score(rebuilt(whole)).core.reading
+        assert (reading.scale, reading.margin) == (1, 0)
         found = reading.structure.over(atoms)
         point = dict(zip(atoms, (Fraction(2, 7), Fraction(3, 11), Fraction(5, 13), Fraction(7, 17)), strict=True))
         ratios = [

@@ -74,6 +74,11 @@ def test_wrong_rows_are_named(row, says):
         examine(sixteen()["CPO"], [good, row], Setting(normalised="length" in says))
 
 
+def test_fixed_probabilities_need_no_column():
+    halved = Structure.of(W & Atom("Const", "0.5"))
+    assert examine(halved, LIKELY, Setting())["loss"] == pytest.approx(-math.log(0.15))
+
+
 def test_atoms_without_a_column_are_refused():
     with pytest.raises(ValueError, match=r"Judge\(w\)"):
         examine(Structure.of(Atom("Judge", "w") >> W), LIKELY, Setting())

@@ -25,12 +25,22 @@ from align.logic.symbols import spelled
         ),
         ("logsigmoid(log(w/l))", [("other", "1", None)]),
         ("w*logsigmoid(log(w/l))", [("other", "1", None)]),
+        ("-hinge(log(w/l))", [("other", "1", None)]),
+        ("-(log(w/l) - 1)^2", [("other", "1", None)]),
+        ("-2*sigmoid(log(w/l))", [("sigmoid", "2", True)]),
+        ("1 - sigmoid(log(w/l))", [("sigmoid", "1", True)]),
         ("beta + 3", []),
     ],
 )
 def test_terms_are_told_by_their_form(text, terms):
     found = terms_of(read_expression(text))
     assert [(term.link, spelled(term.weight), term.decreasing) for term in found] == terms
+
+
+@pytest.mark.parametrize("text", ["-sigmoid(log(w/l))", "1 - sigmoid(log(w/l))", "sigmoid(log(l/w))"])
+def test_sigmoids_compare_the_chosen_with_the_rejected_however_they_are_written(text):
+    (term,) = terms_of(read_expression(text))
+    assert term.score in (read_expression("log(w/l)"), read_expression("-log(l/w)"))
 
 
 def test_scores_are_turned_to_grow_with_the_chosen():

@@ -34,6 +34,45 @@ def score(chosen, rejected):
     return chosen - rejected
 
 
+def hinge_by_maximum(chosen, rejected):
+    return torch.maximum(torch.zeros_like(chosen), 1 - (chosen - rejected))
+
+
+def hinge_by_minimum(chosen, rejected):
+    return -torch.minimum(chosen - rejected - 1, torch.zeros_like(chosen))
+
+
+def hinge_by_clamp_max(chosen, rejected):
+    return -(chosen - rejected - 1).clamp_max(0)
+
+
+def hinge_by_relu(chosen, rejected):
+    return F.relu(1 - (chosen - rejected))
+
+
+def sharp(chosen, rejected, beta=0.5):
+    return F.softplus(rejected - chosen, beta=beta)
+
+
+def probability(chosen, rejected):
+    return 1 - torch.sigmoid(chosen - rejected)
+
+
+def hinge_by_where(chosen, rejected):
+    margin = chosen - rejected
+    return torch.where(margin < 1, 1 - margin, torch.zeros_like(margin))
+
+
+def far_branch(chosen, rejected):
+    return -F.logsigmoid((chosen - rejected).clamp(max=5))
+
+
+def unseen(chosen, rejected):
+    with torch.no_grad():
+        weight = torch.sigmoid(chosen - rejected)
+    return -weight * chosen
+
+
 def branching(chosen, rejected):
     return -(chosen - rejected) if chosen.item() > rejected.item() else rejected - 2 * chosen
 
@@ -93,6 +132,13 @@ def path(tmp_path):
         ("odds", {"gamma": 0.25}, [("ORPO", "sixteen")], "margin: 0.25"),
         ("hinge", {}, [("CPO", "reference")], "link: hinge"),
         ("score", {}, [("CPO", "sixteen")], "link: logistic"),
+        ("hinge_by_maximum", {}, [("CPO", "sixteen")], "link: hinge"),
+        ("hinge_by_minimum", {}, [("CPO", "sixteen")], "link: hinge"),
+        ("hinge_by_clamp_max", {}, [("CPO", "sixteen")], "link: hinge"),
+        ("hinge_by_relu", {}, [("CPO", "sixteen")], "margin: 1"),
+        ("sharp", {"beta": 0.25}, [("CPO", "sixteen")], "link: logistic, times 4"),
+        ("sharp", {"beta": 0.25}, [("CPO", "sixteen")], "scale (beta): 0.25"),
+        ("probability", {}, [("CPO", "sixteen")], "link: sigmoid"),
         ("Own", {"slope": 4.0}, [("CPO", "sixteen")], "scale (beta): 4"),
     ],
 )
@@ -114,6 +160,8 @@ def test_functions_and_classes_of_a_file_are_read(path, name, settings, structur
         ("odd", {}, "'erf'"),
         ("clamped", {}, "branches on its values"),
         ("peeping", {}, "branches on its values"),
+        ("hinge_by_where", {}, "branches on its values"),
+        ("far_branch", {}, "branches on its values"),
         ("failing", {}, "failed: ZeroDivisionError"),
     ],
 )
@@ -127,6 +175,8 @@ def test_what_has_no_gradient_is_not_read_as_if_it_had(path):
     found = decompile_function(path, "held", {})
     assert found.outcome == "refused"
     assert "no gradient" in found.core.refusal
+    unseen = decompile_function(path, "unseen", {})
+    assert unseen.outcome == "refused"
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

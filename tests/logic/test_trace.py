@@ -40,6 +40,15 @@ CASES = {
     ),
     "hinges": (lambda w, l: torch.relu(1 - w) + torch.clamp(1 - l, min=0), relu(1 - a) + relu(1 - b)),  # noqa: E741
     "maximum": (lambda w, l: torch.maximum(1 - w, torch.zeros(1, dtype=torch.float64)), relu(1 - a)),  # noqa: E741
+    "maximum, turned": (lambda w, l: torch.maximum(torch.zeros(1, dtype=torch.float64), 1 - w), relu(1 - a)),  # noqa: E741
+    "minimum": (lambda w, l: torch.minimum(w - 1, torch.zeros(1, dtype=torch.float64)), -relu(1 - a)),  # noqa: E741
+    "kept below 0": (lambda w, l: (w - 1).clamp(max=0) + (l - 1).clamp_max(0), -relu(1 - a) - relu(1 - b)),  # noqa: E741
+    "kept above 0": (lambda w, l: (1 - w).clamp_min(0) + torch.clip(1 - l, 0), relu(1 - a) + relu(1 - b)),  # noqa: E741
+    "kept below 5": (lambda w, l: w.clamp_max(5.0) + torch.clamp_max(l, max=-3.0), a - 3),  # noqa: E741
+    "smaller": (lambda w, l: torch.minimum(w, l), b),  # noqa: E741
+    "sharper": (lambda w, l: F.softplus(w, beta=2.0), -logsigmoid(-2 * a) / 2),  # noqa: E741
+    "softer": (lambda w, l: F.softplus(l, 0.5), -2 * logsigmoid(-b / 2)),  # noqa: E741
+    "transposed": (lambda w, l: torch.stack([torch.cat([w, l]), torch.cat([2 * w, 3 * l])]).T[0, 1:], 2 * a),  # noqa: E741
     "larger": (lambda w, l: torch.maximum(w, l), a),  # noqa: E741
     "clamped": (lambda w, l: w.clamp(min=-10.0, max=-1e-8), a),  # noqa: E741
     "bounded": (lambda w, l: w.clamp(min=-0.1), sympy.Rational(-1, 10)),  # noqa: E741
@@ -90,6 +99,28 @@ def test_unknown_operations_are_refused_by_name(w, l):  # noqa: E741
 
 def test_what_has_no_gradient_says_so(w):
     assert w.detach().expressions[0] == stop_gradient(a)
+    assert w.data.expressions[0] == stop_gradient(a)
+    with torch.no_grad():
+        halved = w / 2
+    assert halved.expressions[0] == stop_gradient(a / 2)
+
+
+@pytest.mark.parametrize(
+    ("compute", "says"),
+    [
+        (lambda w, l: torch.add(w, l, alpha=-1), "'add' with alpha"),  # noqa: E741
+        (lambda w, l: torch.sub(w, l, alpha=2), "'sub' with alpha"),  # noqa: E741
+        (lambda w, l: torch.sub(input=w, other=l), "'sub' with input, other"),  # noqa: E741
+        (lambda w, l: torch.div(w, l, rounding_mode="floor"), "'div' with rounding_mode"),  # noqa: E741
+        (lambda w, l: torch.pow(w, exponent=2), "'pow' with exponent"),  # noqa: E741
+        (lambda w, l: torch.maximum(w, other=l), "'maximum' with arguments by name"),  # noqa: E741
+        (lambda w, l: w.clone().sub_(l), "'sub_'"),  # noqa: E741
+        (lambda w, l: w.abs(), "'abs'"),  # noqa: E741
+    ],
+)
+def test_arguments_that_are_not_read_are_refused_and_not_passed_over(compute, says, w, l):  # noqa: E741
+    with pytest.raises(TraceError, match=says):
+        compute(w, l)
 
 
 def test_constants_do_not_bend():

@@ -1,12 +1,15 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from align.logic.compiled import FormulaObjective
 from align.logic.landscape import sixteen
 from align.objectives.custom import FunctionObjective
 from align.objectives.dpo import DPO
+from align.objectives.logps import PairLogps
 from align.objectives.mixture import Mixture, Smoothed, name_of
 from align.objectives.registry import OBJECTIVES
 from align.recipe.errors import Origin, RecipeError
@@ -222,6 +225,31 @@ def test_the_loss_of_a_formula() -> None:
     assert objective.structure == sixteen()["cCPO"]
     assert (objective.link, objective.beta, objective.additive) == ("hinge", 0.5, "false")
     assert spec == ({},)
+    plain, _ = built('{formula: "M(w)"}')  # type: ignore[misc]
+    assert plain == FormulaObjective(
+        formula="M(w)",
+        condition="true",
+        additive="false",
+        link="logistic",
+        beta=1.0,
+        margin=0.0,
+        length_normalised=False,
+    )
+    cpo = '{formula: "M(l) -> M(w)", condition: "M(w) | M(l)", additive: "M(w) & M(l)", margin: 0.5}'
+    whole, _ = built(cpo)  # type: ignore[misc]
+    assert (whole.structure, whole.margin) == (sixteen()["CPO"], 0.5)
+
+
+def test_label_smoothing_of_a_formula_exchanges_the_sides_of_some_labels() -> None:
+    smoothed, _ = built('{formula: "M(w) & ~M(l)", label_smoothing: 0.2}')  # type: ignore[misc]
+    w, l = 0.3, 0.2  # noqa: E741
+    logs = [torch.tensor([p], dtype=torch.float64).log() for p in (w, l)]
+    lengths = torch.tensor([3])
+    pairs = PairLogps(chosen=logs[0], rejected=logs[1], chosen_lengths=lengths, rejected_lengths=lengths)
+    expected = -0.8 * math.log(w * (1 - l)) - 0.2 * math.log(l * (1 - w))
+    assert smoothed(pairs).item() == pytest.approx(expected, abs=1e-9)
+    assert smoothed.needs == ()
+    assert built('{formula: "Ref(w) -> M(w)", label_smoothing: 0.2}')[0].needs == ("reference",)  # type: ignore[index]
 
 
 def test_a_formula_composes_like_any_objective() -> None:
@@ -247,6 +275,14 @@ def test_a_formula_composes_like_any_objective() -> None:
         ('{formula: "M(w)", link: logistc}', "did you mean 'logistic'?"),
         ('{formula: "M(y3) -> M(w)"}', "objective.formula: formula has the atom M(y3)"),
         ("{formula: 3}", "objective.formula: expected a text"),
+        ('{formula: "Ref(w) -> Ref(l)"}', "objective.formula: formula depends on no probability of the policy"),
+        ('{formula: "M(w)", condition: "false"}', "objective.formula: formula counts nothing for the winner"),
+        ('{formula: "M(w)", additive: "true"}', "formula counts the same rows for and against the winner"),
+        ('{formula: "M(w)", condition: false}', "objective.condition: expected a text, found false"),
+        ('{formula: "M(w)", margin: .inf}', "objective.margin: margin must be finite"),
+        ('{formula: "M(w)", beta: 0}', "objective.beta: beta must be greater than 0"),
+        ('{formula: "M(w)", label_smoothing: 0.7}', "label_smoothing must lie in [0, 0.5), got 0.7"),
+        ('{formula: "M(w)", file: losses.py}', "objective.file: a file holds a function or a class"),
         ('{formula: "M(w)", name: dpo}', "objective.formula: objective 'dpo' has no setting 'formula'"),
         ('{formula: "M(w)", weight: 2}', "a weight belongs to a list of objectives"),
         ('{formula: "M(w)", label_smooting: 0.1}', "did you mean 'label_smoothing'?"),
@@ -256,3 +292,35 @@ def test_mistakes_in_a_formula_are_shown_where_they_are(text: str, said: str) ->
     message = refusal(section(text))
     assert message.startswith("r.yaml:1: ")
     assert said in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "formula: M(l) ->\nbeta: 2",
+            "r.yaml:1: objective.formula: formula: the formula ends where a part of it should stand\n"
+            "  M(l) ->\n         ^",
+        ),
+        (
+            "beta: 2\nformula: M(w)\ncondition: (M(w) | M(l)",
+            "r.yaml:3: objective.condition: condition: a parenthesis is not closed\n  (M(w) | M(l)\n  ^",
+        ),
+        (
+            "- {name: dpo}\n- formula: M(w)\n  additive: M(w) $ M(l)",
+            "r.yaml:3: objective.1.additive: additive: '$' is no part of a formula\n  M(w) $ M(l)\n       ^",
+        ),
+        (
+            "formula: M(w)\ncondition: Safe(w)",
+            "r.yaml:2: objective.condition: condition has the atom Safe(w), whose probability training does not know; "
+            "it knows M, Ref and Score of w and l, and Const(p)",
+        ),
+        (
+            "formula: M(w)\nadditive: Ref2(l)",
+            "r.yaml:2: objective.additive: additive has the atom Ref2(l), whose probability training does not know; "
+            "it knows M, Ref and Score of w and l, and Const(p)",
+        ),
+    ],
+)
+def test_mistakes_in_a_formula_name_line_and_key_and_have_a_caret(text: str, message: str) -> None:
+    assert refusal(section(text)) == message

@@ -34,6 +34,8 @@ OBJECTIVES = [
     "{name: simpo, label_smoothing: 0.2}",
     "{formula: 'M(l) -> M(w)', condition: 'M(w) | M(l)', link: squared, beta: 0.5, label_smoothing: 0.1}",
     "[{formula: 'M(w)', weight: 0.3}, {name: dpo}]",
+    "{formula: '~(M(l) & Ref(w)) | M(w)', additive: '¬M(w) ∧ ¬M(l)', link: hinge, margin: 0.25}",
+    "{formula: 'Implies(And(M(x,yl), Score(w)), M(x,yw))', condition: 'Const(0.5) | M(w)', length_normalised: true}",
     "[sft]",
 ]
 DIVERGENCE = {"f_divergence": "reverse_kl", "f_alpha": None}
