@@ -27,7 +27,7 @@ def completion_logps(
     temperature: float = 1.0,
     collision: bool = False,
 ) -> TokenLogps:
-    """Run the model once and return the logp of every completion token, in float32.
+    """Run the model once and return the logp of every completion token, in float32; in float64 of such a model.
 
     Args:
         model: a causal language model, wrapped or not, called with ``input_ids`` and ``attention_mask``.
@@ -47,7 +47,7 @@ def completion_logps(
     targets = input_ids[:, 1:][predicted]
     if logits.shape[:2] != (1, len(targets)):
         raise ValueError(f"{type(model).__name__} returned logits of shape {tuple(logits.shape)} past its own head")
-    scaled = logits[0].float() / temperature
+    scaled = (logits[0] if logits.dtype == torch.float64 else logits[0].float()) / temperature
     logp = -F.cross_entropy(scaled, targets, reduction="none")
     return _padded(logp, completion_mask.sum(-1), _log_sum_sq(scaled.detach()) if collision else None)
 

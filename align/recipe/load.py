@@ -6,18 +6,26 @@ from typing import Any
 
 from align.objectives.registry import did_you_mean
 from align.recipe.convert import build
+from align.recipe.disentangle import build_disentangle
 from align.recipe.errors import RecipeError
 from align.recipe.foreign.dialects import refuse_foreign, renamed_hint
 from align.recipe.objective import build_objective
 from align.recipe.paths import anchored
-from align.recipe.schema import DataSettings, EvaluationSettings, ModelSettings, OutputSettings, Recipe
+from align.recipe.schema import (
+    DataSettings,
+    DiagnosticsSettings,
+    EvaluationSettings,
+    ModelSettings,
+    OutputSettings,
+    Recipe,
+)
 from align.recipe.trainer_arguments import build_trainer
 from align.recipe.tree import RecipeTree, load_tree
 from align.recipe.yaml_tree import Node
 
 __all__ = ["RecipeError", "RecipeTree", "build_recipe", "load_recipe", "load_tree"]
 
-SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "output")
+SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "output")
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -52,6 +60,8 @@ def build_recipe(tree: RecipeTree) -> Recipe:
         objective_spec=spec,
         trainer=build_trainer(_mapping(tree.root, "trainer"), holds_out=bool(data.eval or data.eval_fraction)),
         evaluation=_section(tree.root, "evaluation", EvaluationSettings),
+        diagnostics=_section(tree.root, "diagnostics", DiagnosticsSettings),
+        disentangle=build_disentangle(_node(tree.root, "disentangle", None)),
         output=_section(tree.root, "output", OutputSettings),
     )
     return anchored(recipe)

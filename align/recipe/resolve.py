@@ -13,8 +13,9 @@ from align.objectives.base import Objective
 from align.objectives.custom import FunctionObjective
 from align.objectives.mixture import Mixture, Smoothed
 from align.objectives.registry import OBJECTIVES
+from align.recipe.disentangle import name_of_method
 from align.recipe.paths import anchored
-from align.recipe.schema import Recipe
+from align.recipe.schema import DiagnosticsSettings, Recipe
 from align.recipe.yaml_tree import scalar
 
 
@@ -25,10 +26,11 @@ def as_mapping(recipe: Recipe) -> dict[str, Any]:
         ValueError: if the objective was made in Python and neither a name nor a file leads to it.
     """
     recipe = anchored(recipe)
-    sections = {name: _plain(getattr(recipe, name)) for name in ("model", "data", "trainer", "evaluation", "output")}
-    ordered = ("model", "data", "objective", "trainer", "evaluation", "output")
+    sections = {name: _plain(getattr(recipe, name)) for name in SECTIONS if name not in ("objective", "disentangle")}
     sections["objective"] = _objective(recipe)
-    return {name: sections[name] for name in ordered}
+    method = recipe.disentangle
+    sections["disentangle"] = None if method is None else {"name": name_of_method(method), **_plain(method)}
+    return {name: sections[name] for name in SECTIONS}
 
 
 def resolved_yaml(recipe: Recipe) -> str:
@@ -40,8 +42,13 @@ def resolved_yaml(recipe: Recipe) -> str:
     return dump(as_mapping(recipe))
 
 
+SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "output")
 SPLIT = ("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size")
 """Settings of ``trainer`` that say how an optimiser step, or an evaluation, is cut into batches."""
+
+
+LATER: Mapping[str, Any] = {"diagnostics": DiagnosticsSettings(), "disentangle": None}
+"""Sections that came later: recipes that leave them out keep the digests that they had before."""
 
 
 def digest(recipe: Recipe, *, split: bool = True) -> str:
@@ -58,6 +65,9 @@ def digest(recipe: Recipe, *, split: bool = True) -> str:
     """
     sections = as_mapping(recipe)
     del sections["output"]
+    for name in LATER:
+        if getattr(recipe, name) == LATER[name]:
+            del sections[name]
     if not split:
         sections["trainer"] = {name: value for name, value in sections["trainer"].items() if name not in SPLIT}
     return sha256(dump(sections, sort_keys=True).encode()).hexdigest()[:8]

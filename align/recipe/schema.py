@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from align.objectives.base import Objective
+from align.recipe.disentangle import Disentangle
 
 
 def _check(condition: bool, message: str) -> None:
@@ -224,6 +225,35 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EntanglementSettings:
+    """Gradient entanglement of pairs, measured while they train (docs/entanglement.md)."""
+
+    every: int = 20
+    """Optimiser steps from one measured step to the next; the first is measured."""
+    pairs: int | None = 8
+    """Pairs measured in such a step, by each process; null is all of them."""
+    optimiser: bool = True
+    """Measure too what the optimiser's own step does to them; holds a copy of the trained weights through the step."""
+
+    def __post_init__(self) -> None:
+        _check(self.every > 0, f"every must be greater than 0, got {self.every}")
+        _check(self.pairs is None or self.pairs > 0, f"pairs must be greater than 0, or null, got {self.pairs}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiagnosticsSettings:
+    """What is measured of the training itself."""
+
+    entanglement: EntanglementSettings | None = None
+    """How both log-probabilities of a pair are pulled; absent means that it is not measured."""
+    verify: bool = False
+    """Check the first measured pairs against whole gradients, which takes a forward and a backward for each side."""
+
+    def __post_init__(self) -> None:
+        _check(self.entanglement is not None or not self.verify, "verify needs entanglement: there is nothing to check")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSettings:
     """Where the run goes."""
 
@@ -242,4 +272,7 @@ class Recipe:
     """For each part of the objective, ``file`` and ``name`` of one from a Python file; empty for a registered one."""
     trainer: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    diagnostics: DiagnosticsSettings = field(default_factory=DiagnosticsSettings)
+    disentangle: Disentangle | None = None
+    """What is done so that chosen and rejected log-probabilities part; absent means the objective's plain descent."""
     output: OutputSettings = field(default_factory=OutputSettings)

@@ -50,6 +50,14 @@ class Meter:
         self._positions.append(attention_mask.sum())
         self._capacity += attention_mask.numel()
 
+    def note(self, metrics: Mapping[str, Tensor]) -> None:
+        """Count numbers that are not of the batch's rows, of any shape; NaN does not apply. Every process must."""
+        for name, values in metrics.items():
+            counted = ~values.isnan()
+            total, count = values.where(counted, 0.0).sum().double(), counted.sum()
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+            self._counts[name] = self._counts[name] + count if name in self._counts else count
+
     def read(self, gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Return the means over all processes and start again.
 

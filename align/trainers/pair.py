@@ -1,6 +1,7 @@
 """Training on preference pairs: any objective, one trainer."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import datasets
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from align.data.collate import PairCollator
 from align.data.prepare import PreparedPairs, prepare_pairs
@@ -21,7 +22,9 @@ from align.objectives.base import SIDES, Objective
 from align.objectives.logps import PairLogps, PairTokenLogps
 from align.objectives.mixture import name_of
 from align.objectives.together import together
+from align.recipe.schema import DiagnosticsSettings
 from align.trainers.base import RowLosses
+from align.trainers.live import LiveEntanglement
 from align.trainers.preference import PreferenceTrainer, one_a_row
 
 EVALUATED = ("rewards/chosen", "rewards/rejected", "length/chosen", "length/rejected")
@@ -33,7 +36,26 @@ class PairTrainer(PreferenceTrainer):
 
     Three methods are there to be overridden, and nothing else needs to be: :meth:`forward_logps` (another
     forward), :meth:`objective_loss` (another loss), :meth:`extra_loss` (something added to it).
+
+    Args:
+        model: as above, and so for all other arguments but those below.
+        args: transformers' training arguments.
+        diagnostics: what is measured of the training itself; None for nothing.
     """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | str,
+        args: TrainingArguments | None = None,
+        *,
+        diagnostics: DiagnosticsSettings | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(model, args, **options)
+        self.live: LiveEntanglement | None = None
+        if diagnostics is not None and diagnostics.entanglement is not None:
+            self.live = LiveEntanglement(self, diagnostics)
+            self.add_callback(self.live)
 
     # ---- what a subclass may override --------------------------------------------------------------------------
 
@@ -118,7 +140,11 @@ class PairTrainer(PreferenceTrainer):
     def row_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
         """Return the loss and the metrics of each pair."""
         extras = self._extras(batch)
-        policy = replace(self.forward_logps(model, batch), **extras)
+        live = self.live if model.training else None
+        with live.forward(of_both_sides=self._is_plain) if live else nullcontext():
+            policy = replace(self.forward_logps(model, batch), **extras)
+        if live:
+            live.read(policy)
         reference = self.under_reference(model, lambda other: self.forward_logps(other, batch))
         reference = None if reference is None else replace(reference, **extras)
         plain, other = policy.summed(), None if reference is None else reference.summed()
@@ -126,6 +152,8 @@ class PairTrainer(PreferenceTrainer):
         losses = one_a_row(self.objective_loss(policy, reference, batch), plain.chosen, "objective_loss", "pair")
         if (extra := self.extra_loss(model, batch, plain)) is not None:
             losses = losses + one_a_row(extra, plain.chosen, "extra_loss", "pair")
+        if live:
+            live.read_losses(losses)
         metrics = pair_metrics(plain.detach(), *self.objective.rewards(plain.detach(), other))
         return RowLosses(
             losses=losses,
@@ -133,6 +161,19 @@ class PairTrainer(PreferenceTrainer):
             partial=frozenset() if len(self.sides) == len(SIDES) else frozenset(metrics),
             attention_mask=batch["attention_mask"][row_range(len(losses), self.sides)],
         )
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the forward computes both sides of the batch, a row a sequence."""
+        return type(self).forward_logps is PairTrainer.forward_logps and len(self.sides) == len(SIDES)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Train on a batch, and measure it where its step is measured."""
+        if self.live is None:
+            return super().training_step(model, inputs, *args, **kwargs)
+        inputs = self._prepare_inputs(inputs)
+        with self.live.batch(inputs):
+            return super().training_step(model, inputs, *args, **kwargs)
 
     def start_gap(self, policy: Tensor, reference: Tensor) -> float:
         """Return the largest log-ratio margin before the first update, in nats."""

@@ -181,8 +181,9 @@ class _Run:
         reference: Any = settings.reference
         if reference not in REFERENCES and self.recipe.objective.needs_reference:
             reference = load_model(replace(self.source, path=reference, revision=None))
-        trainer = UnpairedTrainer if trains_on_completions(self.recipe) else PairTrainer
-        return trainer(
+        unpaired = trains_on_completions(self.recipe)
+        options: dict[str, Any] = {} if unpaired else {"diagnostics": self.recipe.diagnostics}
+        return (UnpairedTrainer if unpaired else PairTrainer)(
             model,
             self.arguments,
             peft_config=lora_config(settings.lora) if settings.lora else None,
@@ -193,6 +194,7 @@ class _Run:
             eval_dataset=pairs.held_out,
             processing_class=tokenizer,
             evaluation=self.recipe.evaluation,
+            **options,
         )
 
     def _before_and_after(self, trainer: PreferenceTrainer, tokenizer: PreTrainedTokenizerBase) -> BeforeAfter | None:

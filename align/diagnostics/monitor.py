@@ -1,0 +1,183 @@
+"""Entanglement while a model trains: which steps and pairs are measured, and what is logged of them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from align.diagnostics.advice import PREFIX
+from align.diagnostics.capture import Recorder
+from align.diagnostics.conditions import METRICS, step_metrics
+from align.diagnostics.gradients import PairGradients
+from align.diagnostics.measure import brute_force, largest_error, rows_of_pairs
+from align.diagnostics.steps import Snapshot
+from align.diagnostics.watch import Found, PairWatch
+from align.recipe.schema import DiagnosticsSettings, EntanglementSettings
+from align.report.console import say
+
+LAYERS_FILE = "entanglement.jsonl"
+"""Products of each part of the model, a measured step a line."""
+VERIFIED = 2
+"""Pairs of the first measured step whose whole gradients are built, to check on the measurement."""
+OTHERS = ("coverage", "extra_pass")
+"""What is logged beside :data:`METRICS`: share of weights covered, share of pairs that took a pass of their own."""
+
+
+class EntanglementMonitor:
+    """Measures pairs of some optimiser steps.
+
+    A trainer opens a batch, has the watch it gets see the forward and the losses, and closes it after the backward;
+    and says when the optimiser has stepped.
+
+    Args:
+        model: the policy, not wrapped.
+        head: its output embedding.
+        settings: which steps and pairs, and whether to verify.
+        folder: where :data:`LAYERS_FILE` is written; None for nowhere.
+        anywhere: whether something is so in any process: asked where weights are sharded and all must act alike.
+        sharded: whether no process holds whole weights.
+        follows_steps: whether changes of weights can be read after a step (not under ZeRO-3).
+
+    Raises:
+        ValueError: if whole gradients are to be built where no process has whole weights.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        head: nn.Module,
+        settings: DiagnosticsSettings,
+        *,
+        folder: Path | None = None,
+        anywhere: Callable[[bool], bool] = bool,
+        sharded: bool = False,
+        follows_steps: bool = True,
+    ) -> None:
+        assert settings.entanglement is not None
+        if settings.verify and sharded:
+            raise ValueError(
+                "diagnostics.verify builds whole gradients, and no process holds whole weights under this engine: "
+                "leave it out here, and verify under one process or ddp"
+            )
+        self.settings: EntanglementSettings = settings.entanglement
+        self.model, self.head = model, head
+        self.folder, self.anywhere, self.sharded = folder, anywhere, sharded
+        self.follows_steps = self.settings.optimiser and follows_steps
+        self._unverified = settings.verify
+        self._said: set[str] = set()
+        self._step: int | None = None
+        self._left: int | None = None
+        self._snapshot: Snapshot | None = None
+        self._found: list[Found] = []
+        if self.settings.optimiser and not follows_steps:
+            self._say("what the optimiser's own step does is not measured under zero3; plain descent is")
+
+    def wants(self, step: int) -> bool:
+        """Return whether an optimiser step, counted from 0, is measured."""
+        return step % self.settings.every == 0
+
+    def open(self, step: int, batch: Mapping[str, Tensor]) -> PairWatch:
+        """Begin a batch of a measured step: the first pairs of the step that count, as many as ``pairs`` says."""
+        recorder = Recorder(self.model, keep=self.follows_steps)
+        if step != self._step:
+            self._step, self._left, self._found = step, self.settings.pairs, []
+            values = [parameter.value for parameter in recorder.parameters.values()]
+            self._snapshot = Snapshot(values) if self.follows_steps else None
+        total = len(batch["input_ids"]) // 2
+        counts = torch.ones(total, dtype=torch.bool, device=batch["input_ids"].device)
+        for column in ("weight", "real"):
+            counts = counts & (batch[column] != 0) if column in batch else counts
+        pairs = counts.nonzero().flatten()[: self._left]
+        self._left = None if self._left is None else self._left - len(pairs)
+        return PairWatch(self.model, self.head, batch, pairs, recorder)
+
+    def close(self, watch: PairWatch, step_size: float) -> dict[str, Tensor]:
+        """Return what is logged of each measured pair, after the batch's backward.
+
+        Args:
+            watch: of the batch.
+            step_size: learning rate times the share that a pair has in the step's loss.
+        """
+        watch.recorder.detach()
+        weights = watch.weights()
+        good = watch.captured_pairs(weights)
+        found = [watch.from_backward(weights, good)] if bool(good.any()) else []
+        lacking = not bool(good.all())
+        if self.anywhere(lacking) if self.sharded else lacking:
+            which = ~good if lacking else torch.ones_like(good)  # where nothing lacks, others wait for this process
+            extra = watch.from_extra_pass(weights, which)
+            found += [extra] if lacking else []
+            self._say(f"{watch.problem}: such pairs are measured by a pass of their own")
+        self._found += found
+        self._announce_coverage(watch.recorder)
+        if self._unverified and found:
+            self._verify(watch, found)
+        self._note_layers([one.pull.gradients for one in found])
+        parts = [_metrics(one, step_size) for one in found]
+        nothing = torch.zeros(0, dtype=torch.float64, device=good.device)
+        return {
+            f"{PREFIX}{name}": torch.cat([part[name] for part in parts]) if parts else nothing
+            for name in (*METRICS, *OTHERS)
+        }
+
+    def stepped(self, step: int) -> dict[str, Tensor]:
+        """Return what is logged of the optimiser's own step, after it; nothing where it was not measured."""
+        if step != self._step or self._snapshot is None:
+            return {}
+        parameters = Recorder(self.model).parameters
+        changes = {key: self._snapshot.change(parameter.value) for key, parameter in parameters.items()}
+        moved = [one.kept.along(changes) for one in self._found]
+        device = next(iter(changes.values())).device
+        both = torch.cat(moved) if moved else torch.zeros(0, 2, dtype=torch.float64, device=device)
+        self._snapshot, self._found = None, []
+        return {f"{PREFIX}{name}": values for name, values in step_metrics(both[:, 0], both[:, 1]).items()}
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _verify(self, watch: PairWatch, found: Sequence[Found]) -> None:
+        """Build whole gradients of a pair or two and compare."""
+        self._unverified = False
+        one = found[0]
+        some = slice(0, VERIFIED)
+        exact = brute_force(self.model, self.head, rows_of_pairs(watch.batch, one.pairs[some]))
+        seen = {name: products[some, :2, :2] for name, products in one.pull.gradients.by_parameter.items()}
+        error = largest_error(PairGradients(by_parameter=seen, coverage=1.0), exact)
+        tolerance = 1e-4 if next(self.model.parameters()).dtype in (torch.float32, torch.float64) else 5e-2
+        verdict = "as it should be" if error <= tolerance else f"more than {tolerance:g}: do not trust the figures"
+        self._say(f"inner products of whole gradients of {len(one.pairs[some])} pairs differ by {error:.1e}, {verdict}")
+        self.max_rel_error = error
+
+    max_rel_error: float | None = None
+    """Largest difference from whole gradients, relative to the norms; None until it was verified."""
+
+    def _announce_coverage(self, recorder: Recorder) -> None:
+        if recorder.uncovered and recorder.coverage < 1:
+            name, why = next(iter(recorder.uncovered.items()))
+            more = f" and {len(recorder.uncovered) - 1} more" if len(recorder.uncovered) > 1 else ""
+            self._say(f"{recorder.coverage:.1%} of the trained weights are covered; not {name}{more}: {why}")
+
+    def _note_layers(self, found: Sequence[PairGradients]) -> None:
+        if self.folder is None or not found:
+            return
+        parts: dict[str, list[Tensor]] = {}
+        for gradients in found:
+            for name, products in gradients.by_layer().items():
+                parts.setdefault(name, []).append(products[:, :2, :2])
+        layers = {name: torch.cat(products).mean(0).tolist() for name, products in parts.items()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LAYERS_FILE).open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"step": self._step, "layers": layers}) + "\n")
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            say(f"entanglement: {text}")
+
+
+def _metrics(found: Found, step_size: float) -> dict[str, Tensor]:
+    metrics = found.pull.metrics(step_size)
+    like = metrics["cosine"]
+    coverage = torch.full_like(like, found.pull.gradients.coverage)
+    return metrics | {"coverage": coverage, "extra_pass": torch.full_like(like, float(found.extra))}
