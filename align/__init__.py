@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from align.diagnostics.attach import attach_entanglement as attach_entanglement
     from align.logic.compiled import FormulaObjective as FormulaObjective
     from align.objectives.base import Objective as Objective
     from align.objectives.base import PairObjective as PairObjective
@@ -44,6 +45,7 @@ _HOMES = {
     "SidedObjective": "align.objectives.base",
     "Smoothed": "align.objectives.mixture",
     "UnpairedTrainer": "align.trainers.unpaired",
+    "attach_entanglement": "align.diagnostics.attach",
     "incentives": "align.objectives.incentives",
     "load_recipe": "align.recipe.load",
     "run_recipe": "align.trainers.run",

@@ -17,6 +17,7 @@ COMMANDS = {
     "recipes": "list, show or copy recipes, or bring one over from TRL, alignment-handbook or Axolotl",
     "objectives": "list the losses, or show what one of them is, needs, pulls at and becomes",
     "logic": "say what losses mean, compare them, and make losses of formulas",
+    "entangle": "measure how chosen and rejected gradients are entangled, pair by pair",
     "data": "check, preview or make preference pairs",
     "plot": "draw the curves of a run",
     "env": "print what a report of a fault needs to say about the machine",

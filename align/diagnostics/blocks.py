@@ -49,10 +49,16 @@ class Parameter:
         return bool(rules) and all(rule is not None for rule in rules)
 
 
+BESIDE = "beside_the_policy"
+"""Set on modules that train with a policy and are no part of it: no log-probability depends on them."""
+
+
 def trainable_parameters(model: nn.Module) -> dict[int, Parameter]:
     """Return the trainable parameters of a model by identity, each once, with all modules that own them."""
     found: dict[int, Parameter] = {}
     for path, module in model.named_modules():
+        if getattr(module, BESIDE, False):
+            continue
         for attribute, value in module.named_parameters(recurse=False):
             if value.requires_grad:
                 name = f"{path}.{attribute}".strip(".")

@@ -44,10 +44,12 @@ class Recorder:
     Args:
         model: whose modules are watched; wrappers around it (DDP) need not be.
         keep: whether gradients are kept in compact form, to be compared with a step that comes later.
+        within: the part of the model whose modules are watched; None for all of it.
     """
 
-    def __init__(self, model: nn.Module, *, keep: bool = False) -> None:
-        self.parameters: Mapping[int, Parameter] = trainable_parameters(model)
+    def __init__(self, model: nn.Module, *, keep: bool = False, within: nn.Module | None = None) -> None:
+        self.parameters: Mapping[int, Parameter] = trainable_parameters(model if within is None else within)
+        self.paused = False
         self.keep = keep
         self.sequences: Sequences | None = None
         self.uncovered: dict[str, str] = {
@@ -82,11 +84,27 @@ class Recorder:
     @contextmanager
     def watching(self, sequences: Sequences) -> Iterator[None]:
         """Collect of the forward that is run inside, when its backward comes."""
-        self.sequences, self._watching = sequences, True
+        self.sequences = sequences
+        with self.watching_unknown():
+            yield
+
+    @contextmanager
+    def watching_unknown(self) -> Iterator[None]:
+        """Collect of a forward whose sequences are set when they are known: by the time that it embeds them."""
+        self._watching = True
         try:
             yield
         finally:
             self._watching = False
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Collect nothing of a backward that is run inside."""
+        self.paused = True
+        try:
+            yield
+        finally:
+            self.paused = False
 
     def _passed(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if self._watching:
@@ -114,6 +132,8 @@ class Recorder:
 
     def take(self, module: nn.Module, given: Tensor, slope: Tensor) -> None:
         """Collect from one call of a module."""
+        if self.paused:
+            return
         assert self.sequences is not None
         self._takes[module] += 1
         for parameter, attribute in self._by_module[module]:
@@ -156,6 +176,23 @@ class Recorder:
             cross = self._columns[key].against(piece)
             return cross + cross.mT
         return 0.0
+
+    def supply(self, module: nn.Module, pieces: Mapping[str, Piece]) -> None:
+        """Add what a module would have said whose weights were used without a call of it.
+
+        Args:
+            module: one of the model's.
+            pieces: by the name of its parameter; those that are not trained are passed over.
+        """
+        self._calls[module] += 1
+        self._takes[module] += 1
+        for parameter, attribute in self._by_module[module]:
+            if attribute in pieces:
+                self._add(parameter, pieces[attribute])
+
+    def trains(self, module: nn.Module) -> bool:
+        """Whether a parameter of a module is trained."""
+        return bool(self._by_module.get(module))
 
     # ---- afterwards --------------------------------------------------------------------------------------------
 

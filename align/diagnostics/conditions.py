@@ -1,10 +1,10 @@
 """What entanglement means for a step: which way both log-probabilities go, and how far that is from turning.
 
 Yuan et al., ICLR 2025, arXiv:2410.13828. With ``a, b`` the chosen and rejected log-probabilities, one small step of
-plain descent on the pair alone changes ``a`` by ``eta (d_w s_w^2 - d_l <w,l>)`` and ``b`` by ``eta (d_w <w,l> - d_l s_l^2)``.
-For positive ``d_w, d_l`` and ``r = d_w / d_l``: ``a`` rises where ``<w,l> <= r s_w^2`` and ``b`` falls where
-``<w,l> <= s_l^2 / r`` (Condition 2; with r = 1, Condition 1). Both hold where ``r`` lies in the band
-``(cosine r*, r*/cosine)`` around ``r* = s_l / s_w``.
+plain descent on the pair alone changes ``a`` by ``eta (d_w s_w^2 - d_l <w,l>)`` and ``b`` by
+``eta (d_w <w,l> - d_l s_l^2)``. For positive ``d_w, d_l`` and ``r = d_w / d_l``: ``a`` rises where
+``<w,l> <= r s_w^2`` and ``b`` falls where ``<w,l> <= s_l^2 / r`` (Condition 2; with r = 1, Condition 1). Both hold
+where ``r`` lies in the band ``(cosine r*, r*/cosine)`` around ``r* = s_l / s_w``.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,6 @@
 """How the loss of a step weighs every token's log-probability, read in its backward: c = d(loss) / d(logp)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,12 +57,8 @@ class Weights:
 
     def factors(self, within: float = 1e-5) -> Bool[Tensor, " pairs"]:
         """Return which pairs the loss reads through their two summed log-probabilities alone."""
-        constant = ~self.others
-        for values, mask in ((self.chosen, self.chosen_mask), (self.rejected, self.rejected_mask)):
-            high = values.masked_fill(~mask, -torch.inf).amax(-1)
-            low = values.masked_fill(~mask, torch.inf).amin(-1)
-            constant = constant & (high - low <= within * torch.maximum(high.abs(), low.abs()))
-        return constant
+        masks = (self.chosen_mask, self.rejected_mask)
+        return constant_sides((self.chosen, self.rejected), masks, within) & ~self.others
 
     def strong(self, dtype: torch.dtype) -> Bool[Tensor, " pairs"]:
         """Return which pairs have weights that a backward in a type carries without losing digits."""
@@ -96,3 +93,13 @@ class Weights:
             loss=self.loss[pairs],
             others=self.others[pairs],
         )
+
+
+def constant_sides(sides: Sequence[Tensor], masks: Sequence[Tensor], within: float = 1e-5) -> Bool[Tensor, " pairs"]:
+    """Return for which pairs the weights of each side's tokens are all the same, up to a relative difference."""
+    constant = torch.ones(len(masks[0]), dtype=torch.bool, device=masks[0].device)
+    for values, mask in zip(sides, masks, strict=True):
+        high = values.masked_fill(~mask, -torch.inf).amax(-1)
+        low = values.masked_fill(~mask, torch.inf).amin(-1)
+        constant = constant & (high - low <= within * torch.maximum(high.abs(), low.abs()))
+    return constant

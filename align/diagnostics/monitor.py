@@ -3,16 +3,19 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from align.diagnostics.advice import PREFIX
+from align.diagnostics.blocks import trainable_parameters
 from align.diagnostics.capture import Recorder
-from align.diagnostics.conditions import METRICS, step_metrics
+from align.diagnostics.conditions import METRICS, Pull, step_metrics
+from align.diagnostics.given import GivenLogps
 from align.diagnostics.gradients import PairGradients
 from align.diagnostics.measure import brute_force, largest_error, rows_of_pairs
-from align.diagnostics.steps import Snapshot
+from align.diagnostics.steps import Kept, Snapshot
 from align.diagnostics.watch import Found, PairWatch
 from align.recipe.schema import DiagnosticsSettings, EntanglementSettings
 from align.report.console import say
@@ -70,7 +73,7 @@ class EntanglementMonitor:
         self._step: int | None = None
         self._left: int | None = None
         self._snapshot: Snapshot | None = None
-        self._found: list[Found] = []
+        self._kept: list[Kept] = []
         if self.settings.optimiser and not follows_steps:
             self._say("what the optimiser's own step does is not measured under zero3; plain descent is")
 
@@ -78,13 +81,16 @@ class EntanglementMonitor:
         """Return whether an optimiser step, counted from 0, is measured."""
         return step % self.settings.every == 0
 
+    def _begin(self, step: int) -> None:
+        if step != self._step:
+            self._step, self._left, self._kept = step, self.settings.pairs, []
+            values = [parameter.value for parameter in trainable_parameters(self.model).values()]
+            self._snapshot = Snapshot(values) if self.follows_steps else None
+
     def open(self, step: int, batch: Mapping[str, Tensor]) -> PairWatch:
         """Begin a batch of a measured step: the first pairs of the step that count, as many as ``pairs`` says."""
+        self._begin(step)
         recorder = Recorder(self.model, keep=self.follows_steps)
-        if step != self._step:
-            self._step, self._left, self._found = step, self.settings.pairs, []
-            values = [parameter.value for parameter in recorder.parameters.values()]
-            self._snapshot = Snapshot(values) if self.follows_steps else None
         total = len(batch["input_ids"]) // 2
         counts = torch.ones(total, dtype=torch.bool, device=batch["input_ids"].device)
         for column in ("weight", "real"):
@@ -106,32 +112,58 @@ class EntanglementMonitor:
         found = [watch.from_backward(weights, good)] if bool(good.any()) else []
         lacking = not bool(good.all())
         if self.anywhere(lacking) if self.sharded else lacking:
-            which = ~good if lacking else torch.ones_like(good)  # where nothing lacks, others wait for this process
-            extra = watch.from_extra_pass(weights, which)
-            found += [extra] if lacking else []
-            self._say(f"{watch.problem}: such pairs are measured by a pass of their own")
-        self._found += found
-        self._announce_coverage(watch.recorder)
+            if lacking:
+                found.append(watch.from_extra_pass(weights, ~good))
+                self._say(f"{watch.problem}: such pairs are measured by a pass of their own")
+            else:
+                watch.idle_pass()
+        self._kept += [one.kept for one in found]
+        self._announce_coverage(watch.recorder.coverage, watch.recorder.uncovered)
         if self._unverified and found:
             self._verify(watch, found)
         self._note_layers([one.pull.gradients for one in found])
-        parts = [_metrics(one, step_size) for one in found]
+        parts = [_metrics(one.pull, step_size, extra=one.extra) for one in found]
         nothing = torch.zeros(0, dtype=torch.float64, device=good.device)
         return {
             f"{PREFIX}{name}": torch.cat([part[name] for part in parts]) if parts else nothing
             for name in (*METRICS, *OTHERS)
         }
 
+    def given(self, step: int, logps: GivenLogps, batch: Mapping[str, Any], step_size: float) -> dict[str, Tensor]:
+        """Return what is logged of a batch whose log-probabilities a user's function computes; both count alike.
+
+        Args:
+            step: optimiser step, from 0.
+            logps: the function.
+            batch: what it takes.
+            step_size: learning rate times the share that a pair has in the step's loss.
+        """
+        self._begin(step)
+        if self._left == 0:
+            return {}
+        found = logps(self.model, batch, self._left, keep=self.follows_steps)
+        if found.by_itself:
+            self._say("logps does not call the model once for both sides: each log-probability is differentiated alone")
+        gradients = found.gradients
+        ones = torch.ones_like(gradients.cosine)
+        self._left = None if self._left is None else self._left - len(ones)
+        pull = Pull(gradients=gradients, d_w=ones, d_l=ones)
+        kept = Kept(pieces=found.pieces, weights=torch.stack([ones, ones], 1), which=ones.bool())
+        self._kept.append(kept)
+        self._announce_coverage(gradients.coverage, found.uncovered)
+        self._note_layers([gradients])
+        return {f"{PREFIX}{name}": values for name, values in _metrics(pull, step_size, extra=True).items()}
+
     def stepped(self, step: int) -> dict[str, Tensor]:
         """Return what is logged of the optimiser's own step, after it; nothing where it was not measured."""
         if step != self._step or self._snapshot is None:
             return {}
-        parameters = Recorder(self.model).parameters
+        parameters = trainable_parameters(self.model)
         changes = {key: self._snapshot.change(parameter.value) for key, parameter in parameters.items()}
-        moved = [one.kept.along(changes) for one in self._found]
+        moved = [kept.along(changes)[:, :2] for kept in self._kept]
         device = next(iter(changes.values())).device
         both = torch.cat(moved) if moved else torch.zeros(0, 2, dtype=torch.float64, device=device)
-        self._snapshot, self._found = None, []
+        self._snapshot, self._kept = None, []
         return {f"{PREFIX}{name}": values for name, values in step_metrics(both[:, 0], both[:, 1]).items()}
 
     # ------------------------------------------------------------------------------------------------------------
@@ -152,11 +184,11 @@ class EntanglementMonitor:
     max_rel_error: float | None = None
     """Largest difference from whole gradients, relative to the norms; None until it was verified."""
 
-    def _announce_coverage(self, recorder: Recorder) -> None:
-        if recorder.uncovered and recorder.coverage < 1:
-            name, why = next(iter(recorder.uncovered.items()))
-            more = f" and {len(recorder.uncovered) - 1} more" if len(recorder.uncovered) > 1 else ""
-            self._say(f"{recorder.coverage:.1%} of the trained weights are covered; not {name}{more}: {why}")
+    def _announce_coverage(self, coverage: float, uncovered: Mapping[str, str]) -> None:
+        if uncovered and coverage < 1:
+            name, why = next(iter(uncovered.items()))
+            more = f" and {len(uncovered) - 1} more" if len(uncovered) > 1 else ""
+            self._say(f"{coverage:.1%} of the trained weights are covered; not {name}{more}: {why}")
 
     def _note_layers(self, found: Sequence[PairGradients]) -> None:
         if self.folder is None or not found:
@@ -176,8 +208,8 @@ class EntanglementMonitor:
             say(f"entanglement: {text}")
 
 
-def _metrics(found: Found, step_size: float) -> dict[str, Tensor]:
-    metrics = found.pull.metrics(step_size)
+def _metrics(pull: Pull, step_size: float, *, extra: bool) -> dict[str, Tensor]:
+    metrics = pull.metrics(step_size)
     like = metrics["cosine"]
-    coverage = torch.full_like(like, found.pull.gradients.coverage)
-    return metrics | {"coverage": coverage, "extra_pass": torch.full_like(like, float(found.extra))}
+    coverage = torch.full_like(like, pull.gradients.coverage)
+    return metrics | {"coverage": coverage, "extra_pass": torch.full_like(like, float(extra))}

@@ -1,4 +1,4 @@
-"""One batch of pairs that is measured while it trains: by its own backward, or where that says too little, by a pass."""
+"""One batch of pairs that is measured while it trains: by its own backward, or where that says too little a pass."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -144,11 +144,15 @@ class PairWatch:
         rows = rows_of_pairs(self.batch, self.pairs[which])
         per_token = None
         if not bool(picked.factors().all()):
-            rows, per_token = _doubled(rows, *picked.incentives)
+            rows, per_token = doubled(rows, *picked.incentives)
         found: Measured = measure(self.model, self.head, rows, weights=per_token, keep=self.recorder.keep)
         ones = torch.ones(len(rows.groups), rows.groups.shape[1], dtype=torch.float64, device=which.device)
         kept = Kept(pieces=found.recorder.pieces, weights=ones, which=torch.ones_like(which[which]))
         return self._found(found.gradients, weights, which, kept, extra=True)
+
+    def idle_pass(self) -> None:
+        """Run a pass that nothing is read of: others cannot gather shards of weights without this process."""
+        measure(self.model, self.head, rows_of_pairs(self.batch, [0]))
 
     def _found(self, gradients: object, weights: Weights, which: Tensor, kept: Kept, *, extra: bool) -> Found:
         picked = weights.pick(which)
@@ -156,7 +160,7 @@ class PairWatch:
         return Found(pull=pull, pairs=self.pairs[which], weights=picked, kept=kept, extra=extra)
 
 
-def _doubled(rows: Rows, d_w: Tensor, d_l: Tensor) -> tuple[Rows, Tensor]:
+def doubled(rows: Rows, d_w: Tensor, d_l: Tensor) -> tuple[Rows, Tensor]:
     """Return every row twice, and the weights of all tokens: 1 first, then those of the loss."""
     pairs = len(rows.groups)
     width = max(d_w.shape[1], d_l.shape[1], int(rows.completion_mask.sum(-1).max()))

@@ -35,6 +35,7 @@ class Source:
         quantisation: of the weights, which are then on ``device``; None for none.
         arithmetic: number type that quantised weights are multiplied in.
         device: where quantised weights are brought.
+        keep_adapter: whether a folder with an adapter is loaded with the adapter on it, and only that trainable.
     """
 
     path: str
@@ -45,12 +46,14 @@ class Source:
     quantisation: Quantisation | None = None
     arithmetic: torch.dtype = torch.float32
     device: torch.device | None = None
+    keep_adapter: bool = False
 
 
 def load_model(source: Source) -> PreTrainedModel:
     """Load a causal language model, ready to train and to save, with dropout off.
 
-    A GGUF file is dequantised. A folder with a LoRA adapter is loaded as its base with the adapter merged in.
+    A GGUF file is dequantised. A folder with a LoRA adapter is loaded as its base with the adapter merged in, unless
+    ``keep_adapter``.
 
     Raises:
         ValueError: if it cannot be found, is no causal language model, or has weights only in pickle form.
@@ -170,9 +173,12 @@ def _load_adapter(source: Source, config: dict[str, Any]) -> PreTrainedModel:
             f"the adapter in {source.path!r} has no adapter_model.safetensors; pickled ones are not loaded"
         )
     base = load_model(replace(source, path=config["base_model_name_or_path"], revision=config.get("revision")))
-    merged = PeftModel.from_pretrained(base, source.path).merge_and_unload()
+    adapted: Any = PeftModel.from_pretrained(base, source.path, is_trainable=source.keep_adapter)
+    if source.keep_adapter:
+        return adapted  # type: ignore[no-any-return]
+    merged: PreTrainedModel = adapted.merge_and_unload()
     merged.name_or_path = source.path
-    return merged  # type: ignore[no-any-return]
+    return merged
 
 
 @contextmanager

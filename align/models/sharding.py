@@ -150,3 +150,18 @@ def _deepspeed_config() -> Any:
     from transformers.integrations.deepspeed import deepspeed_config
 
     return deepspeed_config()  # type: ignore[no-untyped-call]
+
+
+def whole_on_device(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    """Return a tensor whole, on its device, without gradient; None for None. Every process must call it."""
+    if tensor is None:
+        return None
+    if is_partitioned(tensor):
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([tensor]):
+            return tensor.detach().clone()
+    if isinstance(tensor, DTensor):
+        gathered: torch.Tensor = tensor.full_tensor()
+        return gathered.detach()
+    return tensor.detach()

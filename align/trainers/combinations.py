@@ -14,6 +14,7 @@ from align.models.load import ADAPTER_CONFIG
 from align.models.locate import Located, locate
 from align.models.precision import fast_bfloat16
 from align.models.quantise import quantisation_faults
+from align.objectives.base import SIDES
 from align.objectives.mixture import name_of
 from align.recipe.paths import REFERENCES
 from align.recipe.schema import Recipe
@@ -94,9 +95,31 @@ def mistakes(recipe: Recipe, *, gpus: int | None = None) -> list[str]:
         *_loading(trainer),
         *_mismatched(recipe, int(os.environ.get("WORLD_SIZE", "1")) if gpus is None else gpus),
         *(_engine(recipe) if gpus is None else ()),
+        *_of_pairs_alone(recipe),
         *_quantised(recipe, device_of(recipe) if gpus is None else torch.device("cuda")),
     )
     return list(found)
+
+
+def _of_pairs_alone(recipe: Recipe) -> Iterator[str]:
+    """Refuse what is of pairs where single completions are trained, and what reads modules that are compiled away."""
+    asked = {
+        "diagnostics.entanglement": recipe.diagnostics.entanglement is not None,
+        "disentangle": recipe.disentangle is not None,
+    }
+    for key in (key for key, there in asked.items() if there):
+        if asks_for_completions(recipe):
+            yield (
+                f"{key} is about the two sides of a pair, and the objective or data.unpaired trains single "
+                "completions: leave it out, or choose an objective of pairs"
+            )
+        if recipe.trainer.get("torch_compile"):
+            yield f"{key} reads what passes through modules, which trainer.torch_compile hides: leave one of them out"
+    if recipe.disentangle is not None and set(recipe.objective.reads) != set(SIDES):
+        yield (
+            f"disentangle with objective {name_of(recipe.objective)!r}, which reads the {recipe.objective.reads[0]} "
+            "side alone: there is nothing to part; leave it out"
+        )
 
 
 def cautions(recipe: Recipe, *, here: bool = True) -> list[str]:

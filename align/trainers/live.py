@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from align.diagnostics.advice import wrong_way
+from align.diagnostics.before_step import before_step
 from align.diagnostics.cotangents import Watched
 from align.diagnostics.monitor import EntanglementMonitor
 from align.diagnostics.watch import PairWatch
@@ -69,20 +70,28 @@ class LiveEntanglement(TrainerCallback):
         if self.settings.entanglement is None or step % self.settings.entanglement.every:
             yield
             return
-        self.watch = self.monitor.open(step, inputs)
-        try:
-            yield
+        watch = self.watch = self.monitor.open(step, inputs)
+
+        def close() -> None:
             with self.trainer.accelerator.autocast():
-                self.trainer.meter.note(self.monitor.close(self.watch, self._step_size()))
+                self.trainer.meter.note(self.monitor.close(watch, self._step_size()))
+
+        try:
+            with before_step(self.trainer.accelerator, close):
+                yield
         finally:
-            self.watch.recorder.detach()
+            watch.recorder.detach()
             self.watch = None
 
     def forward(self, *, of_both_sides: bool) -> AbstractContextManager[None]:
         """Watch the forward inside, which computes the policy's log-probabilities of the batch as it is."""
-        if self.watch is None or not of_both_sides or not torch.is_grad_enabled():
+        if self.watch is None or not of_both_sides or not len(self.watch.pairs) or not torch.is_grad_enabled():
             return nullcontext()
         return self.watch.forward(self.watch.rows.trimmed)
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Read nothing of a backward that is run inside, which is not the training's."""
+        return nullcontext() if self.watch is None else self.watch.recorder.silent()
 
     def read(self, policy: PairTokenLogps) -> None:
         """Note the log-probabilities that the loss is about to read."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -15,6 +16,7 @@ from align.data.collate import PairCollator
 from align.data.prepare import PreparedPairs, prepare_pairs
 from align.data.scores import columns_of, require_scores
 from align.data.store import FEATURES
+from align.diagnostics.masks import without_mask
 from align.evaluation.accuracy import pair_accuracy
 from align.models.logprobs import output_head
 from align.models.pair_logps import pair_logps, row_range
@@ -22,9 +24,11 @@ from align.objectives.base import SIDES, Objective
 from align.objectives.logps import PairLogps, PairTokenLogps
 from align.objectives.mixture import name_of
 from align.objectives.together import together
+from align.recipe.disentangle import Disentangle
 from align.recipe.schema import DiagnosticsSettings
 from align.trainers.base import RowLosses
 from align.trainers.live import LiveEntanglement
+from align.trainers.parting import Parting, refuse_to_part
 from align.trainers.preference import PreferenceTrainer, one_a_row
 
 EVALUATED = ("rewards/chosen", "rewards/rejected", "length/chosen", "length/rejected")
@@ -41,7 +45,14 @@ class PairTrainer(PreferenceTrainer):
         model: as above, and so for all other arguments but those below.
         args: transformers' training arguments.
         diagnostics: what is measured of the training itself; None for nothing.
+        disentangle: what is done so that chosen and rejected log-probabilities part; None for nothing.
+
+    Raises:
+        ValueError: as above, or if ``disentangle`` does not fit the objective or the engine.
     """
+
+    parting: Parting | None = None
+    """What a remedy of ``disentangle`` does."""
 
     def __init__(
         self,
@@ -49,9 +60,14 @@ class PairTrainer(PreferenceTrainer):
         args: TrainingArguments | None = None,
         *,
         diagnostics: DiagnosticsSettings | None = None,
+        disentangle: Disentangle | None = None,
         **options: Any,
     ) -> None:
+        self._disentangle = disentangle
         super().__init__(model, args, **options)
+        if self.parting is not None:
+            self.parting.trainer = self
+            refuse_to_part(self.parting, self.engine, plain=self._is_plain and set(self.objective.reads) == set(SIDES))
         self.live: LiveEntanglement | None = None
         if diagnostics is not None and diagnostics.entanglement is not None:
             self.live = LiveEntanglement(self, diagnostics)
@@ -139,9 +155,12 @@ class PairTrainer(PreferenceTrainer):
 
     def row_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
         """Return the loss and the metrics of each pair."""
-        extras = self._extras(batch)
-        live = self.live if model.training else None
-        with live.forward(of_both_sides=self._is_plain) if live else nullcontext():
+        extras, training, parting = self._extras(batch), model.training, self.parting
+        live = self.live if training else None
+        with (
+            live.forward(of_both_sides=self._is_plain) if live else nullcontext(),
+            parting.watching(batch, training=training) if parting else nullcontext(),
+        ):
             policy = replace(self.forward_logps(model, batch), **extras)
         if live:
             live.read(policy)
@@ -149,12 +168,19 @@ class PairTrainer(PreferenceTrainer):
         reference = None if reference is None else replace(reference, **extras)
         plain, other = policy.summed(), None if reference is None else reference.summed()
         self.check_start(_both(plain), None if other is None else _both(other))
-        losses = one_a_row(self.objective_loss(policy, reference, batch), plain.chosen, "objective_loss", "pair")
+        read, compared = policy, reference
+        if parting:
+            read, compared = parting.applied(policy, reference, batch, training=training)
+        losses = one_a_row(self.objective_loss(read, compared, batch), plain.chosen, "objective_loss", "pair")
         if (extra := self.extra_loss(model, batch, plain)) is not None:
             losses = losses + one_a_row(extra, plain.chosen, "extra_loss", "pair")
+        metrics = pair_metrics(plain.detach(), *self.objective.rewards(plain.detach(), other))
+        if parting:
+            with live.paused() if live else nullcontext():
+                losses, logged = parting.settled(losses, policy, training=training)
+            self.meter.note(logged)
         if live:
             live.read_losses(losses)
-        metrics = pair_metrics(plain.detach(), *self.objective.rewards(plain.detach(), other))
         return RowLosses(
             losses=losses,
             metrics=metrics,
@@ -167,13 +193,37 @@ class PairTrainer(PreferenceTrainer):
         """Whether the forward computes both sides of the batch, a row a sequence."""
         return type(self).forward_logps is PairTrainer.forward_logps and len(self.sides) == len(SIDES)
 
+    def before_wrapping(self, policy: nn.Module) -> None:
+        """Put a remedy's own weights on the policy."""
+        if self._disentangle is not None:
+            self.parting = Parting(self._disentangle, policy)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        # First: a checkpoint counts as whole once transformers has written its state, which it does last.
+        if self.parting is not None and self.is_world_process_zero():
+            self.parting.save(Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}")
+        super()._save_checkpoint(*args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.parting is not None:
+            self.parting.load(Path(resume_from_checkpoint))
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if self.parting is not None and self.parting.masks is not None:
+            found = self.accelerator.unwrap_model(self.model).state_dict() if state_dict is None else state_dict
+            state_dict = without_mask(found)
+        super()._save(output_dir, state_dict)
+
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Train on a batch, and measure it where its step is measured."""
-        if self.live is None:
-            return super().training_step(model, inputs, *args, **kwargs)
         inputs = self._prepare_inputs(inputs)
-        with self.live.batch(inputs):
-            return super().training_step(model, inputs, *args, **kwargs)
+        try:
+            with self.live.batch(inputs) if self.live else nullcontext():
+                return super().training_step(model, inputs, *args, **kwargs)
+        finally:
+            if self.parting is not None:
+                self.parting.release()
 
     def start_gap(self, policy: Tensor, reference: Tensor) -> float:
         """Return the largest log-ratio margin before the first update, in nats."""

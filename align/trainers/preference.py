@@ -85,6 +85,7 @@ class PreferenceTrainer(AlignmentTrainer):
             if has_adapter(policy):
                 raise ValueError("the model has adapters already; pass it without peft_config to train them")
             policy = add_adapter(policy, peft_config)
+        self.before_wrapping(policy)
         self.objective: Objective = self._checked(objective)
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
         needed = self.objective.needs_reference
@@ -130,6 +131,9 @@ class PreferenceTrainer(AlignmentTrainer):
     @abstractmethod
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Any:
         """Return what makes batches of prepared rows."""
+
+    def before_wrapping(self, policy: nn.Module) -> None:
+        """Change the policy, adapters and all, before its reference is made and anything wraps it."""
 
     def check_objective(self, objective: Objective) -> None:
         """Refuse an objective that cannot be trained on this trainer's rows."""

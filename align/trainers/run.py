@@ -182,7 +182,9 @@ class _Run:
         if reference not in REFERENCES and self.recipe.objective.needs_reference:
             reference = load_model(replace(self.source, path=reference, revision=None))
         unpaired = trains_on_completions(self.recipe)
-        options: dict[str, Any] = {} if unpaired else {"diagnostics": self.recipe.diagnostics}
+        options: dict[str, Any] = (
+            {} if unpaired else {"diagnostics": self.recipe.diagnostics, "disentangle": self.recipe.disentangle}
+        )
         return (UnpairedTrainer if unpaired else PairTrainer)(
             model,
             self.arguments,

@@ -1,0 +1,224 @@
+"""Remedies for entanglement that change how hard each side of a pair is pulled: weights move into the band.
+
+Both lay an identity between the log-probabilities and the objective, whose backward multiplies the chosen side's
+gradient by ``alpha`` and the rejected side's by ``1 / alpha``. With ``alpha^2 = r* / r`` the ratio of weights becomes
+``r* = s_l / s_w``, the centre of the band: the step of the pair alone is ``c (g_w / s_w - g_l / s_l)`` with
+``c = sqrt(d_w d_l s_w s_l)``, which to first order changes the chosen log-probability by ``c s_w (1 - cosine) >= 0``
+and the rejected one by ``-c s_l (1 - cosine) <= 0`` (Yuan et al., arXiv:2410.13828, section 5.1; that the geometric
+mean of the two pulls is kept is ours).
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from align.diagnostics.cotangents import constant_sides
+from align.diagnostics.measure import Rows
+from align.diagnostics.norms import NormProbe
+from align.objectives.logps import PairTokenLogps
+from align.recipe.disentangle import Calibrate, Normalise
+
+STATE_FILE = "disentangle.json"
+"""What a checkpoint keeps of moving averages."""
+NOT_SUMMED = (
+    "disentangle: {name} moves the weights of whole log-probabilities, and this objective weighs single tokens; use an "
+    "objective that reads the two sums, or disentangle: sparse"
+)
+
+
+class _Scaled(torch.autograd.Function):
+    """An identity whose backward multiplies each row's gradient by a factor that is set before it runs."""
+
+    @staticmethod
+    def forward(ctx: Any, logp: Tensor, factors: list[Tensor]) -> Tensor:
+        ctx.factors = factors
+        return logp.view_as(logp)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        (factor,) = ctx.factors
+        return slopes[0] * factor[:, None].to(slopes[0].dtype), None
+
+
+class Reweighting(ABC):
+    """Abstract: a remedy that multiplies the pulls of both sides; one object for a whole training.
+
+    Args:
+        model: the policy, not wrapped.
+        head: its output embedding.
+        mean: brings a vector of shape (n,) to its mean over all processes.
+    """
+
+    name: str
+    probe: NormProbe
+
+    def __init__(self, model: nn.Module, head: nn.Module, mean: Callable[[Tensor], Tensor]) -> None:
+        self.model, self.head, self.mean = model, head, mean
+        self._scaled: PairTokenLogps | None = None
+        self._factors: tuple[list[Tensor], list[Tensor]] = ([], [])
+
+    @abstractmethod
+    def watching(self, rows: Rows, step: int) -> AbstractContextManager[None]:
+        """Watch the forward that computes the policy's log-probabilities of a batch."""
+
+    @abstractmethod
+    def alpha(self, policy: PairTokenLogps, d_w: Tensor, d_l: Tensor) -> Float[Tensor, " pairs"]:
+        """Return what to multiply the chosen pull with, and the rejected one to divide by.
+
+        Args:
+            policy: log-probabilities, in the graph.
+            d_w: the objective's weight on each chosen log-probability.
+            d_l: its weight on each rejected one.
+        """
+
+    def scaled(self, policy: PairTokenLogps) -> PairTokenLogps:
+        """Return the log-probabilities for the objective to read."""
+        self._factors = ([], [])
+        self._policy = policy
+        chosen, rejected = (
+            _Scaled.apply(side.logp, factors)  # type: ignore[no-untyped-call]
+            for side, factors in zip((policy.chosen, policy.rejected), self._factors, strict=True)
+        )
+        self._scaled = replace(
+            policy, chosen=replace(policy.chosen, logp=chosen), rejected=replace(policy.rejected, logp=rejected)
+        )
+        return self._scaled
+
+    def settle(self, losses: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+        """Fix the factors for the backward of the losses, and return alpha of each pair.
+
+        Raises:
+            ValueError: if the objective weighs single tokens.
+        """
+        assert self._scaled is not None
+        sides = (self._scaled.chosen, self._scaled.rejected)
+        slopes = torch.autograd.grad(losses.sum(), [side.logp for side in sides], retain_graph=True, allow_unused=True)
+        if any(slope is None for slope in slopes):
+            raise ValueError(f"disentangle: {self.name} needs an objective that reads both sides of a pair")
+        masks = [side.mask for side in sides]
+        if not bool(constant_sides(slopes, masks).all()):
+            raise ValueError(NOT_SUMMED.format(name=self.name))
+        d_w, d_l = (
+            sign * (s.masked_fill(~m, 0.0).double().sum(-1) / m.sum(-1))
+            for sign, s, m in zip((-1, 1), slopes, masks, strict=True)
+        )
+        found = self.alpha(self._policy, d_w, d_l)
+        for factors, value in zip(self._factors, (found, 1 / found), strict=True):
+            factors.append(value)
+        return found
+
+    def release(self) -> None:
+        """Take everything off the model, after a batch's backward."""
+        self.probe.release()
+
+    def save(self, folder: Path) -> None:  # noqa: B027
+        """Keep in a checkpoint what has to be continued; by default nothing."""
+
+    def load(self, folder: Path) -> None:  # noqa: B027
+        """Take from a checkpoint what was kept."""
+
+
+class Normalised(Reweighting):
+    """Pairwise-normalised descent: alpha of each pair by its own norms, in the step itself."""
+
+    name = "normalise"
+
+    def __init__(
+        self, settings: Normalise, model: nn.Module, head: nn.Module, mean: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__(model, head, mean)
+        self.limit = settings.limit
+        self.probe = NormProbe(model, head)
+
+    def watching(self, rows: Rows, step: int) -> AbstractContextManager[None]:
+        """Watch every forward."""
+        return self.probe.forward(rows)
+
+    def alpha(self, policy: PairTokenLogps, d_w: Tensor, d_l: Tensor) -> Float[Tensor, " pairs"]:
+        """Return ``sqrt(r* / r)``; 1 where the two weights have not one sign, and there is no band."""
+        products = self.probe.products(policy)
+        norm_ratio = (products[:, 1, 1] / products[:, 0, 0]).sqrt()
+        found = (norm_ratio * d_l / d_w).sqrt()
+        usable = (d_w * d_l > 0) & found.isfinite() & (found > 0)
+        return found.where(usable, 1.0).clamp(1 / self.limit, self.limit)
+
+
+class Calibrated(Reweighting):
+    """Reward calibration: one alpha for all pairs, by moving averages of log norms and log weights.
+
+    ``log alpha = (log r*_EMA - log r_EMA) / 2`` (arXiv:2604.18239).
+    """
+
+    name = "calibrate"
+
+    def __init__(
+        self, settings: Calibrate, model: nn.Module, head: nn.Module, mean: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__(model, head, mean)
+        self.settings = settings
+        self.probe = NormProbe(model, head, head_only=settings.norms == "head")
+        self.averages: dict[str, float] = {}
+        self._watched = False
+
+    def watching(self, rows: Rows, step: int) -> AbstractContextManager[None]:
+        """Watch the forwards of measured steps, and the first."""
+        self._watched = step % self.settings.every == 0 or not self.averages
+        if not self._watched:
+            return nullcontext()
+        if self.settings.norms == "head":
+            rows = replace(rows, groups=rows.groups.T.reshape(1, -1))  # all chosen, then all rejected: means of both
+        return self.probe.forward(rows)
+
+    def alpha(self, policy: PairTokenLogps, d_w: Tensor, d_l: Tensor) -> Float[Tensor, " pairs"]:
+        """Return the same factor for every pair, after its averages have taken the batch in."""
+        measured = {"d_w": d_w.mean(), "d_l": d_l.mean()}
+        if self._watched:
+            measured |= self._norms(self.probe.products(policy), len(d_w))
+        means = self.mean(torch.stack(list(measured.values())).double()).tolist()
+        for name, value in zip(measured, means, strict=True):
+            if value > 0:
+                self._average(name, value)
+        if not {"d_w", "d_l", "s_w", "s_l"} <= self.averages.keys():
+            return torch.ones_like(d_w)
+        own = self.averages
+        log_alpha = ((own["s_l"] - own["s_w"]) - (own["d_w"] - own["d_l"])) / 2
+        limit = self.settings.limit
+        return torch.full_like(d_w, log_alpha).exp().clamp(1 / limit, limit)
+
+    def _norms(self, products: Tensor, pairs: int) -> dict[str, Tensor]:
+        if self.settings.norms == "all":
+            norms = products.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().mean(0)
+            return {"s_w": norms[0], "s_l": norms[1]}
+        whole = products[0]
+        return {
+            "s_w": whole[:pairs, :pairs].mean().clamp(min=0).sqrt(),
+            "s_l": whole[pairs:, pairs:].mean().clamp(min=0).sqrt(),
+        }
+
+    def _average(self, name: str, value: float) -> None:
+        log, keep = float(torch.tensor(value, dtype=torch.float64).log()), self.settings.ema
+        self.averages[name] = keep * self.averages[name] + (1 - keep) * log if name in self.averages else log
+
+    def save(self, folder: Path) -> None:
+        """Keep the averages."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / STATE_FILE).write_text(json.dumps(self.averages) + "\n", encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Take the averages.
+
+        Raises:
+            ValueError: if the checkpoint has none: the run it is of was not calibrated.
+        """
+        file = folder / STATE_FILE
+        if not file.is_file():
+            raise ValueError(f"{folder} holds no {STATE_FILE}: the run it is of was not calibrated")
+        self.averages = {name: float(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
