@@ -44,6 +44,20 @@ def contrast_weights(chosen: list[int], rejected: list[int], shared: float) -> t
     return weights
 
 
+class _Joined(torch.autograd.Function):
+    """Logits as they are, in whose graph the mask stands too: DDP looks from a forward's output for what it used."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, beside: Tensor) -> Tensor:
+        ctx.save_for_backward(beside)
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor]:
+        (beside,) = ctx.saved_tensors
+        return slopes[0], torch.zeros_like(beside)
+
+
 class TokenMasks:
     """Weights of tokens, for policy and reference alike; one object for a whole training.
 
@@ -72,10 +86,11 @@ class TokenMasks:
             return
         self._logits = []
 
-        def beside(module: nn.Module, args: Any, output: Any) -> None:
-            if torch._C._current_graph_task_id() == -1:
-                layer = getattr(self.head, ATTRIBUTE)
-                self._logits.append(layer(args[0].detach().to(layer.weight.dtype))[0, :, 0].float())
+        def beside(module: nn.Module, args: Any, output: Any) -> Any:
+            layer = getattr(self.head, ATTRIBUTE)
+            logits = layer(args[0].detach().to(layer.weight.dtype))
+            self._logits.append(logits[0, :, 0].float())
+            return _Joined.apply(output, logits)  # type: ignore[no-untyped-call]
 
         handle = self.head.register_forward_hook(beside)
         try:

@@ -95,6 +95,7 @@ def measure(
     *,
     weights: Float[Tensor, "rows tokens"] | None = None,
     keep: bool = False,
+    within: nn.Module | None = None,
 ) -> Measured:
     """Return the gradients of summed log-probabilities of sequences, and the log-probabilities.
 
@@ -106,8 +107,9 @@ def measure(
         rows: the sequences.
         weights: what the log-probability of each completion token counts; None for 1.
         keep: whether gradients are kept in compact form.
+        within: the part of the model by whose weights gradients are taken; None for all of it.
     """
-    recorder = Recorder(model, keep=keep)
+    recorder = Recorder(model, keep=keep, within=within)
     with activations_alone(model) as leaves, recorded(recorder), torch.enable_grad():
         with recorder.watching(rows.sequences):
             tokens = completion_logps(

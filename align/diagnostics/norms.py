@@ -1,7 +1,7 @@
 """Norms of the gradients of both log-probabilities, from the graph of a forward that is about to train.
 
-A backward through activations alone, which leaves the graph as it is and touches no weight, before the loss is
-computed: what a remedy needs in the very step that it corrects.
+A backward through activations alone, which leaves the graph as it is and touches no weight, before the step's own: what
+a remedy needs in the very step that it corrects.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from align.diagnostics.capture import Recorder
 from align.diagnostics.gradients import LAYER
-from align.diagnostics.measure import Rows
+from align.diagnostics.measure import Rows, measure
 from align.objectives.logps import PairTokenLogps
 
 
@@ -24,12 +24,15 @@ class NormProbe:
     Args:
         model: the policy, not wrapped.
         head: its output embedding.
+        own_pass: whether to run a forward of its own before, where an engine does not let the graph of its own be
+            differentiated twice (DeepSpeed, FSDP).
         head_only: whether to look at the head's weight alone; of a model with adapters, which leave the head as it is,
             at the adapters of the last layer.
     """
 
-    def __init__(self, model: nn.Module, head: nn.Module, *, head_only: bool = False) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, head: nn.Module, *, own_pass: bool = False, head_only: bool = False) -> None:
+        self.model, self.head, self.own_pass = model, head, own_pass
+        self._measured: Tensor | None = None
         self._within = self._part(model, head) if head_only else None
         self._entries: list[Tensor] = []
         self._recorder: Recorder | None = None
@@ -38,6 +41,11 @@ class NormProbe:
     def forward(self, rows: Rows) -> Iterator[None]:
         """Watch the forward inside, of the rows of a batch of pairs; the model is to be released after its backward."""
         self.release()
+        if self.own_pass:
+            found = measure(self.model, self.head, rows, within=self._within)
+            self._measured = found.gradients.products
+            yield
+            return
         self._entries = []
         self._recorder = Recorder(self.model, within=self._within)
         self._recorder.paused = True
@@ -62,6 +70,8 @@ class NormProbe:
         Raises:
             ValueError: if activation checkpointing is of the kind that cannot be differentiated twice.
         """
+        if self._measured is not None:
+            return self._measured
         recorder = self._recorder
         assert recorder is not None
         total = policy.summed()

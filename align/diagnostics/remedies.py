@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from align.diagnostics.cotangents import constant_sides
 from align.diagnostics.measure import Rows
@@ -52,16 +52,14 @@ class Reweighting(ABC):
     """Abstract: a remedy that multiplies the pulls of both sides; one object for a whole training.
 
     Args:
-        model: the policy, not wrapped.
-        head: its output embedding.
+        probe: measures norms.
         mean: brings a vector of shape (n,) to its mean over all processes.
     """
 
     name: str
-    probe: NormProbe
 
-    def __init__(self, model: nn.Module, head: nn.Module, mean: Callable[[Tensor], Tensor]) -> None:
-        self.model, self.head, self.mean = model, head, mean
+    def __init__(self, probe: NormProbe, mean: Callable[[Tensor], Tensor]) -> None:
+        self.probe, self.mean = probe, mean
         self._scaled: PairTokenLogps | None = None
         self._factors: tuple[list[Tensor], list[Tensor]] = ([], [])
 
@@ -131,12 +129,9 @@ class Normalised(Reweighting):
 
     name = "normalise"
 
-    def __init__(
-        self, settings: Normalise, model: nn.Module, head: nn.Module, mean: Callable[[Tensor], Tensor]
-    ) -> None:
-        super().__init__(model, head, mean)
+    def __init__(self, settings: Normalise, probe: NormProbe, mean: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(probe, mean)
         self.limit = settings.limit
-        self.probe = NormProbe(model, head)
 
     def watching(self, rows: Rows, step: int) -> AbstractContextManager[None]:
         """Watch every forward."""
@@ -159,12 +154,9 @@ class Calibrated(Reweighting):
 
     name = "calibrate"
 
-    def __init__(
-        self, settings: Calibrate, model: nn.Module, head: nn.Module, mean: Callable[[Tensor], Tensor]
-    ) -> None:
-        super().__init__(model, head, mean)
+    def __init__(self, settings: Calibrate, probe: NormProbe, mean: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(probe, mean)
         self.settings = settings
-        self.probe = NormProbe(model, head, head_only=settings.norms == "head")
         self.averages: dict[str, float] = {}
         self._watched = False
 

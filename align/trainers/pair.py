@@ -158,8 +158,8 @@ class PairTrainer(PreferenceTrainer):
         extras, training, parting = self._extras(batch), model.training, self.parting
         live = self.live if training else None
         with (
-            live.forward(of_both_sides=self._is_plain) if live else nullcontext(),
             parting.watching(batch, training=training) if parting else nullcontext(),
+            live.forward(of_both_sides=self._is_plain) if live else nullcontext(),
         ):
             policy = replace(self.forward_logps(model, batch), **extras)
         if live:

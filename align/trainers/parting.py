@@ -10,12 +10,13 @@ from torch import Tensor
 
 from align.diagnostics.masks import TokenMasks
 from align.diagnostics.measure import Rows
+from align.diagnostics.norms import NormProbe
 from align.diagnostics.remedies import Calibrated, Normalised, Reweighting
 from align.models.logprobs import output_head
 from align.objectives.logps import PairTokenLogps
-from align.recipe.disentangle import Disentangle, Normalise, Sparse, name_of_method
+from align.recipe.disentangle import Calibrate, Disentangle, Normalise, Sparse, name_of_method
 from align.trainers.base import AlignmentTrainer
-from align.trainers.engine import Engine
+from align.trainers.engine import PLAIN, Engine
 
 
 def refuse_to_part(parting: "Parting", engine: Engine, *, plain: bool) -> None:
@@ -29,10 +30,9 @@ def refuse_to_part(parting: "Parting", engine: Engine, *, plain: bool) -> None:
             f"disentangle: {parting.name} needs both sides of a pair in one forward: choose an objective that reads "
             "both, and a trainer that does not replace forward_logps"
         )
-    learned = parting.masks is not None and parting.masks.settings.mask == "learned"
-    if engine.shards_weights and (learned or parting.masks is None):
+    if engine.shards_weights and parting.masks is not None and parting.masks.settings.mask == "learned":
         raise ValueError(
-            f"disentangle: {parting.name} cannot work under {engine}, which shards weights: use ddp, zero1 or zero2, "
+            f"disentangle: a learned mask cannot work under {engine}, which shards weights: use ddp, zero1 or zero2, "
             "or {name: sparse, mask: contrast}"
         )
 
@@ -58,11 +58,13 @@ class Parting:
             return self._reweighting
         assert self.trainer is not None
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        head = output_head(model)
+        head_only = isinstance(self.settings, Calibrate) and self.settings.norms == "head"
+        own_pass = self.trainer.engine.name not in PLAIN
+        probe = NormProbe(model, output_head(model), own_pass=own_pass, head_only=head_only)
         if isinstance(self.settings, Normalise):
-            self._reweighting = Normalised(self.settings, model, head, self._mean)
-        elif not isinstance(self.settings, Sparse):
-            self._reweighting = Calibrated(self.settings, model, head, self._mean)
+            self._reweighting = Normalised(self.settings, probe, self._mean)
+        elif isinstance(self.settings, Calibrate):
+            self._reweighting = Calibrated(self.settings, probe, self._mean)
         return self._reweighting
 
     @contextmanager
