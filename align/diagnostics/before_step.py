@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from accelerate import Accelerator
-
 
 @contextmanager
-def before_step(accelerator: Accelerator, call: Callable[[], None]) -> Iterator[None]:
+def before_step(accelerator: Any, call: Callable[[], None]) -> Iterator[None]:
     """Call after the backward that is run inside, while weights are still those of the forward; once.
 
     Elsewhere the block ends before the step; DeepSpeed's engine steps within the backward call that accelerate makes.
+
+    Args:
+        accelerator: accelerate's, of the trainer.
+        call: what to do then.
     """
     wrapped: Any = getattr(accelerator, "deepspeed_engine_wrapped", None)
     engine = None if wrapped is None else wrapped.engine

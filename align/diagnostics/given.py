@@ -1,7 +1,8 @@
 """Gradients of two log-probabilities that a user's own function computes, however it does that.
 
-Where the function calls the model once, with the chosen rows before the rejected ones, a backward through activations
-says all. Where it does anything else, each log-probability is differentiated by itself.
+Where the function calls the model once, with the chosen rows before the rejected ones, and all positions reach the
+head, a backward through activations says all. Where it does anything else, each log-probability is differentiated by
+itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -76,7 +77,9 @@ class GivenLogps:
                 return None
             torch.autograd.grad(chosen.sum() + rejected.sum(), leaves, allow_unused=True)
         found = recorder.finish()
-        return None if recorder.faults() else GivenGradients(found, recorder.pieces, False, recorder.uncovered)
+        if recorder.faults() or found.coverage < 1:
+            return None
+        return GivenGradients(found, recorder.pieces, False, recorder.uncovered)
 
     def _one_by_one(
         self, model: nn.Module, batch: Mapping[str, Any], pairs: int | None, *, keep: bool

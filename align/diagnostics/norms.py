@@ -84,7 +84,7 @@ class NormProbe:
             if "checkpoint" in str(error) and "reentrant" in str(error):
                 raise ValueError(
                     "disentangle differentiates the forward twice, which reentrant activation checkpointing cannot: "
-                    "set trainer.gradient_checkpointing_kwargs={use_reentrant: false}"
+                    "set trainer.activation_checkpointing_kwargs={use_reentrant: false}"
                 ) from error
             raise
         finally:

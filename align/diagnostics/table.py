@@ -91,7 +91,7 @@ def drawn(pairs: datasets.Dataset, number: int | None, seed: int) -> datasets.Da
     return numbered.select(chosen)
 
 
-def measured(model: nn.Module, pairs: Sequence[Mapping[str, Any]], plan: Plan, pad: int) -> Iterator[Table]:
+def measured(model: nn.Module, pairs: datasets.Dataset, plan: Plan, pad: int) -> Iterator[Table]:
     """Yield the figures of a model, a batch of pairs at a time; the model is in evaluation mode.
 
     Raises:

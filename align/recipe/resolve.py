@@ -51,6 +51,20 @@ LATER: Mapping[str, Any] = {"diagnostics": DiagnosticsSettings(), "disentangle":
 """Sections that came later: recipes that leave them out keep the digests that they had before."""
 
 
+def deciding(recipe: Recipe) -> dict[str, Any]:
+    """Return the sections that decide about a run, as plain data.
+
+    Raises:
+        ValueError: as :func:`as_mapping`.
+    """
+    sections = as_mapping(recipe)
+    del sections["output"]
+    for name, default in LATER.items():
+        if getattr(recipe, name) == default:
+            del sections[name]
+    return sections
+
+
 def digest(recipe: Recipe, *, split: bool = True) -> str:
     """Return 8 hexadecimal digits that two recipes share exactly when they resolve to the same run.
 
@@ -63,11 +77,7 @@ def digest(recipe: Recipe, *, split: bool = True) -> str:
     Raises:
         ValueError: as :func:`as_mapping`.
     """
-    sections = as_mapping(recipe)
-    del sections["output"]
-    for name in LATER:
-        if getattr(recipe, name) == LATER[name]:
-            del sections[name]
+    sections = deciding(recipe)
     if not split:
         sections["trainer"] = {name: value for name, value in sections["trainer"].items() if name not in SPLIT}
     return sha256(dump(sections, sort_keys=True).encode()).hexdigest()[:8]

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from align.recipe.load import load_recipe
-from align.recipe.resolve import as_mapping, dump
+from align.recipe.resolve import deciding, dump
 from align.recipe.schema import Recipe
 from align.report.frontier import Outcome, draw_frontier
 from align.report.metrics_file import read_metrics
@@ -189,8 +189,7 @@ def drift(folder: Path) -> dict[str, float | None]:
 
 def digest_of_run(recipe: Recipe) -> str:
     """Return 8 hexadecimal digits of what decides about a run; the same for every user and folder."""
-    sections = as_mapping(recipe)
-    del sections["output"]
+    sections = deciding(recipe)
     sections["model"]["path"] = f"stand-in {digest_of(Settings())}"
     return hashlib.sha256(dump(sections, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -1,0 +1,459 @@
+"""The experiments of the gradient entanglement paper at our scale, and its remedies, with the stand-in model.
+
+``python scripts/studies/entanglement.py suffix`` (or ``objectives``, ``remedies``, ``task``; all where none is named)
+runs what is missing, one result file a run in ``docs/results/entanglement/``, draws ``docs/images/entanglement_*.png``
+and writes the tables of ``docs/results/entanglement.md``; what stands around its marks on that page stays. Yuan et al.,
+ICLR 2025, arXiv:2410.13828, section 4.3 and figure 2.
+
+- ``suffix``: sentiment pairs that differ in one token, in one token before a short, and before a long identical suffix.
+- ``objectives``: one run an objective on transcripts of HH (the file that ALIGN_HH_FILE names).
+- ``remedies``: every remedy and two baselines beside plain DPO, on the pairs with the long suffix.
+- ``task``: the same arms on the quickstart's task, with rewards of samples.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from align.models.load import Source, load_model, load_tokenizer
+from align.recipe.load import load_recipe
+from align.recipe.schema import SynthSettings
+from align.report.look import BLUE, VERMILLION, base_line, legend, look, save
+from align.report.metrics_file import read_metrics
+from align.report.pair_figures import CASE_LOOK
+from align.sampling.synth import synthesise
+from align.trainers.run import run_recipe
+from scripts.studies.reward_kl import line, say
+from scripts.studies.stand_in import Settings, digest_of, stand_in
+
+RESULTS = Path("docs/results/entanglement")
+PAGE = Path("docs/results/entanglement.md")
+IMAGES = Path("docs/images")
+WORK = Path("runs/studies/entanglement")
+RECIPE, TASK_RECIPE = "scripts/studies/entanglement.yaml", "scripts/studies/logic_training.yaml"
+START, END = "<!-- made by scripts/studies/entanglement.py -->", "<!-- to here -->"
+SUFFIXES = {
+    "one token": "",
+    "short suffix": " in its mood",
+    "long suffix": " in its mood, as all who read it with care can tell at once from the words that it is made of",
+}
+ARMS: Mapping[str, Sequence[str]] = {
+    "dpo": (),
+    "normalise": ("disentangle=normalise",),
+    "calibrate": ("disentangle=calibrate",),
+    "sparse, contrast": ("disentangle={name: sparse, mask: contrast}",),
+    "sparse, learned": ("disentangle={name: sparse, mask: learned}",),
+    "dpop": ("objective={name: dpop, lam: 5.0}",),
+    "dpo + sft": ("objective=[{name: dpo}, {name: sft, weight: 0.2}]",),
+}
+OBJECTIVES = ("dpo", "ipo", "simpo", "cpo", "slic_hf", "rrhf", "r_dpo", "dpop", "sppo_hard", "orpo", "apo_zero")
+SEEDS = (1, 2, 3)
+COLUMNS = ("cosine", "norm_ratio", *(f"{p}{c}" for p in ("share_", "step_share_") for c in CASE_LOOK))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: which study, which arm of it, which seed."""
+
+    study: str
+    arm: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        plain = "".join(sign if sign.isalnum() else "-" for sign in self.arm).replace("--", "-")
+        return f"{self.study}-{plain}-{self.seed}"
+
+    @property
+    def file(self) -> Path:
+        """Where its result is."""
+        return RESULTS / f"{self.name}.json"
+
+    @property
+    def changes(self) -> list[str]:
+        """What it changes in its recipe, but for files and folders."""
+        seeds = [f"trainer.seed={self.seed}"]
+        if self.study == "suffix":
+            return seeds
+        if self.study == "remedies":
+            return [*seeds, *ARMS[self.arm]]
+        if self.study == "task":
+            sampled = [f"data.train.synth.seed={self.seed}", "diagnostics={entanglement: {every: 4}}"]
+            return [*seeds, *sampled, "objective=dpo", *ARMS[self.arm]]
+        few = ["data.max_length=192", "data.truncation=keep_end", "data.eval_fraction=0.03", "trainer.max_steps=24"]
+        few += ["trainer.per_device_train_batch_size=4", "trainer.learning_rate=1e-5"]
+        return [*seeds, *few, f"objective={self.arm}"]
+
+    @property
+    def digest(self) -> str:
+        """Of what decides about it."""
+        recipe = Path(TASK_RECIPE if self.study == "task" else RECIPE).read_text(encoding="utf-8")
+        parts = [recipe, digest_of(Settings()), SUFFIXES, *self.changes]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+
+    def files(self) -> list[str]:
+        """Return the files and the folder of its recipe, made where they are missing."""
+        out = f"output.dir={WORK / self.name}"
+        if self.study == "task":
+            return [f"model.path={stand_in()}", out]
+        if self.study == "objectives":
+            return [f"model.path={stand_in()}", f"data={{train: {os.environ['ALIGN_HH_FILE']}}}", out]
+        kind = self.arm if self.study == "suffix" else "long suffix"
+        train, held_out = suffix_files(kind)
+        return [f"model.path={tuned(kind, self.seed)}", f"data.train={train}", f"data.eval={held_out}", out]
+
+
+def planned(studies: Sequence[str]) -> list[Run]:
+    """Return every run of the studies."""
+    arms = {"suffix": SUFFIXES, "remedies": ARMS, "task": ARMS, "objectives": OBJECTIVES}
+    seeds = {"objectives": SEEDS[:1], "task": SEEDS[:2]}
+    return [Run(study, arm, seed) for study in studies for seed in seeds.get(study, SEEDS) for arm in arms[study]]
+
+
+def main() -> int:
+    """Run what is missing, draw and write; return 1 where a run failed."""
+    studies = ("suffix", "objectives", "remedies", "task")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("study", nargs="*", choices=[*studies, []], help="which; all where none is named")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
+    arguments = parser.parse_args()
+    asked = arguments.study or studies
+    if "objectives" in asked and not os.environ.get("ALIGN_HH_FILE"):
+        say("objectives: set ALIGN_HH_FILE to harmless-base/test.jsonl.gz of Anthropic/hh-rlhf; left out")
+        asked = [study for study in asked if study != "objectives"]
+    failures = run_missing(planned(asked))
+    found = [json.loads(run.file.read_text(encoding="utf-8")) for run in planned(studies) if run.file.is_file()]
+    stale = [run.name for run in planned(studies) if run.file.is_file() and _is_stale(run)]
+    for name in stale:
+        say(f"{name}: of another recipe; remove {RESULTS / name}.json to run it again")
+    draw(found)
+    write_page(found)
+    print(json.dumps({"runs": found, "failures": failures}) if arguments.json else tables(found))
+    return 1 if failures else 0
+
+
+def _is_stale(run: Run) -> bool:
+    return bool(json.loads(run.file.read_text(encoding="utf-8"))["digest"] != run.digest)
+
+
+def run_missing(runs: Sequence[Run]) -> dict[str, str]:
+    """Run those without a result, saying how long the rest takes; return what failed, and why."""
+    missing, failures = [run for run in runs if not run.file.is_file()], {}
+    say(f"{len(runs) - len(missing)} of {len(runs)} results are there")
+    started = time.perf_counter()
+    for done, run in enumerate(missing, 1):
+        try:
+            found = result(run)
+            said = f"chosen {drift(found, 'chosen'):+.2f}, rejected {drift(found, 'rejected'):+.2f} nats"
+        except ValueError as error:
+            failures[run.name] = said = str(error)
+        left = (time.perf_counter() - started) / done * (len(missing) - done)
+        say(f"[{done}/{len(missing)}] {run.name}: {said}; about {left / 60:.0f} min left")
+    return failures
+
+
+def result(run: Run) -> dict[str, Any]:
+    """Run, and write the result file."""
+    recipe = load_recipe(TASK_RECIPE if run.study == "task" else RECIPE, [*run.files(), *run.changes])
+    with contextlib.redirect_stdout(sys.stderr):
+        summary = run_recipe(recipe)
+    rows = read_metrics(Path(summary["folder"]))
+    found = {
+        "study": run.study,
+        "arm": run.arm,
+        "seed": run.seed,
+        "held_out": _curves(rows, [f"eval_logps/{side}" for side in ("chosen", "rejected")]),
+        "training": _curves(rows, [f"logps/{side}" for side in ("chosen", "rejected")]),
+        "entanglement": _curves(rows, [f"entanglement/{name}" for name in (*COLUMNS, "step_chosen", "step_rejected")]),
+        "accuracy": summary["held_out"].get("eval_accuracy"),
+        "reward": summary["generation"].get("reward", {}),
+        "seconds": summary["seconds"],
+        "command": f"python scripts/studies/entanglement.py {run.study}",
+        "versions": {name: importlib.metadata.version(name) for name in ("align", "torch", "transformers", "peft")},
+        "digest": run.digest,
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    run.file.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    return found
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, list[list[float]]]:
+    named = {key: key.split("/")[-1] for key in keys}
+    return {
+        name: [[row["step"], round(row[key], 6)] for row in rows if row.get(key) is not None]
+        for key, name in named.items()
+    }
+
+
+# ---- pairs that differ in one token ----------------------------------------------------------------------------
+
+
+def suffix_files(kind: str) -> tuple[Path, Path]:
+    """Return files of pairs to train on and held out: texts, and what is said of their mood, right and wrong."""
+    paths = [WORK / "data" / f"{kind.replace(' ', '-')}-{part}.jsonl" for part in ("train", "heldout")]
+    if not all(path.is_file() for path in paths):
+        source = Source(path=str(stand_in()))
+        model, tokenizer = load_model(source).eval(), load_tokenizer(source)
+        for word in (" positive", " negative"):
+            if len(tokenizer(word, add_special_tokens=False).input_ids) != 1:
+                raise ValueError(f"{word!r} is more than one token of the stand-in")
+        for path, part in zip(paths, ("train", "heldout"), strict=True):
+            settings = SynthSettings(prompts="sentiment", split=part, samples=4, min_gap=0.4)
+            texts, _ = synthesise(model, tokenizer, settings)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(row) + "\n" for pair in texts for row in _labelled(pair, kind)))
+    return paths[0], paths[1]
+
+
+def _labelled(pair: Any, kind: str) -> list[dict[str, str]]:
+    words = (" positive", " negative")
+    rows = []
+    for text, (right, wrong) in ((pair.chosen, words), (pair.rejected, words[::-1])):
+        said = text[0]["content"].strip()
+        ends = [f"{word}{SUFFIXES[kind]}" for word in (right, wrong)]
+        rows.append({"prompt": f'The text "{said}" is', "chosen": ends[0], "rejected": ends[1]})
+    return rows
+
+
+def tuned(kind: str, seed: int) -> Path:
+    """Return the stand-in after a few steps on the right answers, as the paper tunes before it begins."""
+    folder = WORK / f"sft-{kind.replace(' ', '-')}-{seed}"
+    if not (folder / "summary.json").is_file():
+        train, _ = suffix_files(kind)
+        changes = [f"model.path={stand_in()}", f"data.train={train}", "data.eval=[]", "trainer.eval_strategy=no"]
+        changes += ["objective=sft", "trainer.learning_rate=1e-4", "trainer.max_steps=24", "diagnostics=null"]
+        changes += ["trainer.eval_on_start=false", f"trainer.seed={seed}", f"output.dir={folder}"]
+        with contextlib.redirect_stdout(sys.stderr):
+            run_recipe(load_recipe(RECIPE, changes))
+    return folder / "model"
+
+
+# ---- what came of it -------------------------------------------------------------------------------------------
+
+
+def drift(found: Mapping[str, Any], side: str) -> float:
+    """Return how far a held-out log-probability moved, in nats."""
+    points = found["held_out"][side] or found["training"][side]
+    return float(points[-1][1] - points[0][1])
+
+
+def level(found: Mapping[str, Any], name: str, part: slice) -> float:
+    """Return the mean of a measured figure over a part of a run; NaN where it was not measured."""
+    values = [value for _, value in found["entanglement"].get(name, [])][part]
+    return float(np.mean(values)) if values else float("nan")
+
+
+FIRST, LAST = slice(0, 2), slice(-4, None)
+
+
+def _of(found: Sequence[Mapping[str, Any]], study: str, arm: str) -> list[Mapping[str, Any]]:
+    return [one for one in found if (one["study"], one["arm"]) == (study, arm)]
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean over seeds and twice its standard error beside it (three seeds: a wide one, by t)."""
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return mean, mean, mean
+    half = {2: 12.71, 3: 4.30}.get(n, 2.0) * float(np.std(values, ddof=1)) / n**0.5
+    return mean, mean - half, mean + half
+
+
+def _shown(values: Sequence[float], form: str = "+.2f") -> str:
+    mean, low, high = _interval(values)
+    return f"{mean:{form}} [{low:{form}}, {high:{form}}]" if len(values) > 1 else f"{mean:{form}}"
+
+
+def verdict(values: Sequence[float], *, above: float | None = None, below: float | None = None) -> str:
+    """Return whether a mean over seeds is on one side of a level, by its interval."""
+    mean, low, high = _interval(values)
+    right = low > above if above is not None else high < below  # type: ignore[operator]
+    wrong = high < above if above is not None else low > below  # type: ignore[operator]
+    return "holds" if right else "does not hold" if wrong else f"inconclusive ({mean:+.2f})"
+
+
+def tables(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return all tables as Markdown."""
+    parts = [_suffix_table(found), _arms_table(found, "remedies"), _arms_table(found, "task"), _objectives_table(found)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _suffix_table(found: Sequence[Mapping[str, Any]]) -> str:
+    if not all(_of(found, "suffix", kind) for kind in SUFFIXES):
+        return ""
+    head = (
+        "pairs",
+        "cosine, first steps",
+        "cosine, last steps",
+        "chosen, nats",
+        "rejected, nats",
+        "both down, % of pairs",
+    )
+    rows = ["### One token, and what follows it", "", line(head), line(["---"] * len(head))]
+    for kind in SUFFIXES:
+        runs = _of(found, "suffix", kind)
+        drifts = [_shown([drift(one, side) for one in runs]) for side in ("chosen", "rejected")]
+        cosines = [_shown([level(one, "cosine", part) for one in runs]) for part in (FIRST, LAST)]
+        down = f"{100 * np.mean([level(one, 'step_share_both_down', slice(None)) for one in runs]):.0f}"
+        rows.append(line([kind, *cosines, *drifts, down]))
+    one, short, long = (_of(found, "suffix", kind) for kind in SUFFIXES)
+    cosine = {
+        name: [level(r, "cosine", slice(None)) for r in runs] for name, runs in (("1", one), ("s", short), ("l", long))
+    }
+    falls = {name: [drift(r, "chosen") for r in runs] for name, runs in (("1", one), ("l", long))}
+    checks = [
+        ("the cosine is negative without a suffix", verdict(cosine["1"], below=0)),
+        ("it is positive with the long one", verdict(cosine["l"], above=0)),
+        ("it grows from none to short", verdict(list(np.subtract(cosine["s"], cosine["1"])), above=0)),
+        ("and from short to long", verdict(list(np.subtract(cosine["l"], cosine["s"])), above=0)),
+        ("the chosen rises without a suffix", verdict(falls["1"], above=0)),
+        ("it falls with the long one", verdict(falls["l"], below=0)),
+    ]
+    return "\n".join([*rows, "", *(f"- {what}: **{said}**" for what, said in checks)])
+
+
+def _arms_table(found: Sequence[Mapping[str, Any]], study: str) -> str:
+    if not all(_of(found, study, arm) for arm in ARMS):
+        return ""
+    title = {"remedies": "Remedies on the long suffix", "task": "Remedies on the quickstart's task"}[study]
+    head = [
+        "arm",
+        "chosen, nats",
+        "rejected, nats",
+        "margin, nats",
+        "held-out accuracy",
+        "both down, %",
+        "chosen no longer falls",
+    ]
+    head += ["reward gained", "reward beside DPO's"] if study == "task" else []
+    rows = [f"### {title}", "", line(head), line(["---"] * len(head))]
+    plain = {one["seed"]: one for one in _of(found, study, "dpo")}
+    for arm in ARMS:
+        runs = _of(found, study, arm)
+        chosen, rejected = ([drift(one, side) for one in runs] for side in ("chosen", "rejected"))
+        down = f"{100 * np.mean([level(one, 'step_share_both_down', slice(None)) for one in runs]):.0f}"
+        accuracy = f"{np.mean([one['accuracy'] for one in runs]):.2f}"
+        margin = _shown(list(np.subtract(chosen, rejected)))
+        row = [arm, _shown(chosen), _shown(rejected), margin, accuracy, down, verdict(chosen, above=0)]
+        if study == "task":
+            gained = [one["reward"]["difference"]["value"] for one in runs]
+            beside = [
+                one["reward"]["difference"]["value"] - plain[one["seed"]]["reward"]["difference"]["value"]
+                for one in runs
+            ]
+            row += [f"{np.mean(gained):+.3f}", f"{np.mean(beside):+.3f}"]
+        rows.append(line(row))
+    return "\n".join(rows)
+
+
+def _objectives_table(found: Sequence[Mapping[str, Any]]) -> str:
+    if not any(one["study"] == "objectives" for one in found):
+        return ""
+    head = (
+        "objective",
+        "chosen, nats",
+        "rejected, nats",
+        "predicted chosen",
+        "predicted rejected",
+        "ideal / both down / both up, %",
+        "direction predicted",
+    )
+    rows = ["### Objectives on HH", "", line(head), line(["---"] * len(head))]
+    for name in OBJECTIVES:
+        for one in _of(found, "objectives", name):
+            moved = {side: drift(one, side) for side in ("chosen", "rejected")}
+            summed = {side: 2 * sum(v for _, v in one["entanglement"][f"step_{side}"]) for side in moved}
+            right = [np.sign(moved[side]) == np.sign(summed[side]) for side in moved]
+            shares = " / ".join(
+                f"{100 * level(one, f'step_share_{case}', slice(None)):.0f}"
+                for case in ("ideal", "both_down", "both_up")
+            )
+            said = {2: "both", 1: "one of two", 0: "neither"}[sum(right)]
+            rows.append(line([name, *(f"{v:+.2f}" for v in (*moved.values(), *summed.values())), shares, said]))
+    return "\n".join(rows)
+
+
+def draw(found: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the picture of every study that has results."""
+    for study, arms in (("suffix", SUFFIXES), ("remedies", ARMS), ("task", ARMS), ("objectives", OBJECTIVES)):
+        shown = [arm for arm in arms if _of(found, study, arm)]
+        if shown:
+            _draw(found, study, shown)
+
+
+def _draw(found: Sequence[Mapping[str, Any]], study: str, arms: Sequence[str]) -> None:
+    columns = min(4, len(arms))
+    blocks = -(-len(arms) // columns)
+    with look(9):
+        figure = Figure(figsize=(3.0 * columns, 4.4 * blocks), dpi=100, layout="constrained")
+        axes = figure.subplots(2 * blocks, columns, squeeze=False, height_ratios=[3, 2] * blocks)
+        for ax in axes.flat:
+            ax.set_visible(False)
+        for place, arm in enumerate(arms):
+            block, column = divmod(place, columns)
+            upper, lower = axes[2 * block][column], axes[2 * block + 1][column]
+            _draw_arm(upper, lower, _of(found, study, arm))
+            upper.set_title(arm, loc="left", fontsize=10)
+            if column == 0:
+                upper.set_ylabel("log-prob, change (nats)")
+                lower.set_ylabel("cosine; shares")
+        legend(axes[0][0], loc="best")
+        legend(axes[1][0], loc="best")
+        save(figure, [IMAGES / f"entanglement_{study}.{ending}" for ending in ("png", "svg")])
+
+
+def _draw_arm(upper: Any, lower: Any, runs: Sequence[Mapping[str, Any]]) -> None:
+    for ax in (upper, lower):
+        ax.set_visible(True)
+        base_line(ax)
+    for side, colour in (("chosen", BLUE), ("rejected", VERMILLION)):
+        for number, one in enumerate(runs):
+            points = np.array(one["held_out"][side] or one["training"][side])
+            upper.plot(
+                points[:, 0], points[:, 1] - points[0, 1], color=colour, alpha=0.8, label=None if number else side
+            )
+    bottom: Any = 0.0
+    for case, (label, colour) in CASE_LOOK.items():
+        lines = [np.array(one["entanglement"][f"step_share_{case}"]) for one in runs]
+        shortest = min(map(len, lines))
+        if not shortest:
+            continue
+        share = np.mean([values[:shortest, 1] for values in lines], axis=0)
+        lower.bar(lines[0][:shortest, 0], share, 1.8, bottom=bottom, color=colour, alpha=0.35, label=label)
+        bottom = bottom + share
+    for number, one in enumerate(runs):
+        points = np.array(one["entanglement"]["cosine"])
+        if len(points):
+            lower.plot(points[:, 0], points[:, 1], color="#222222", linewidth=1, label=None if number else "cosine")
+    lower.set_ylim(-1.02, 1.02)
+    lower.set_xlabel("optimiser step")
+
+
+def write_page(found: Sequence[Mapping[str, Any]]) -> None:
+    """Write the tables between the page's marks."""
+    text = (
+        PAGE.read_text(encoding="utf-8")
+        if PAGE.is_file()
+        else f"# Gradient entanglement, at our scale\n\n{START}\n{END}\n"
+    )
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(f"{before}{START}\n\n{tables(found)}\n\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
