@@ -9,17 +9,25 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from align.report import overlays
+from align.report import entangled, overlays
 from align.report.look import COLOURS, MADE_BY, PIXELS_PER_INCH, legend, look, reach_of, save, steps_axis
 from align.report.overlays import OVERLAYS, Overlay, draw_estimates, draw_overlay, has_estimates
 from align.report.overwriting import refuse_to_overwrite
-from align.report.panels import Panel, is_split, panels_of
+from align.report.panels import LOGPS, Panel, is_split, panels_of
 from align.report.rewards import draw_histograms, draw_rewards, has_rewards, in_words
 from align.report.run_record import RunRecord
 from align.report.samples import lengths
+from align.report.series import Rows
 from align.report.sides import sides_of
 from align.report.svg import inline_svg
-from align.report.tables import Table, table_of_overlay, table_of_rewards, table_of_rows, table_of_values
+from align.report.tables import (
+    Table,
+    table_of_overlay,
+    table_of_rewards,
+    table_of_rows,
+    table_of_series,
+    table_of_values,
+)
 
 NARROW, WIDE = (4.6, 3.1), (7.6, 3.6)
 """Inches of a chart on a page, 72 pixels each: in a column or on a phone, and over half of a wide screen."""
@@ -75,7 +83,7 @@ class Drawn:
 def charts_of_run(run: RunRecord) -> list[Chart]:
     """Return the charts of one run: what it logged, then its samples before and after."""
     found = [_of_panel(panel, run) for panel in panels_of(run.rows, page=True)]
-    return found + _of_samples(run)
+    return found + _of_entanglement(run) + _of_samples(run)
 
 
 def charts_of_runs(runs: Sequence[RunRecord]) -> list[Chart]:
@@ -137,6 +145,56 @@ def _of_panel(panel: Panel, run: RunRecord) -> Chart:
         paint=paint,
         table=table_of_rows(rows, panel.keys),
     )
+
+
+def _of_entanglement(run: RunRecord) -> list[Chart]:
+    rows = run.rows
+    if not entangled.measured(rows):
+        return []
+    reach = reach_of([row["step"] for row in rows])
+    whose, found = entangled.shares(rows)
+    keys = [f"{entangled.PREFIX}{name}" for name in ("cosine", "norm_ratio", "ratio", "chosen_slack", "rejected_slack")]
+    charts = [
+        Chart(
+            name="where-both-go",
+            title="Where both log-probabilities go",
+            note=entangled.cases_in_words(rows),
+            reading=f"Beneath: which way both of a measured pair go under {whose}, to first order.",
+            paint=lambda figure: entangled.draw_where(figure, rows, LOGPS.draw, reach),
+            table=table_of_series({case: line for case, line in found.items() if len(line)}),
+            tall=True,
+        ),
+        Chart(
+            name="cosine",
+            title="Cosine of the two gradients, and its bounds",
+            note="",
+            reading="r = d_w/d_l of the objective, r* = s_l/s_w of the norms. Of the pair alone, under plain descent: "
+            "between 0 and both dashed lines, chosen and rejected part.",
+            paint=lambda figure: _over_steps(figure, rows, entangled.draw_cosine, reach),
+            table=table_of_rows(rows, keys),
+        ),
+    ]
+    layers = entangled.read_layers(run.path)
+    if layers is not None:
+        layer_map = Chart(
+            name="layers",
+            title="Where in the model the two gradients meet",
+            note="",
+            reading="What each part adds to the cosine; red pulls both the same way. The entrance is at the bottom.",
+            paint=lambda figure: _without_legend(entangled.draw_layers(figure, layers)),
+            table=entangled.table_of_layers(layers),
+        )
+        charts.append(layer_map)
+    return charts
+
+
+def _over_steps(
+    figure: Figure, rows: Rows, draw: Callable[[Axes, Rows], None], reach: tuple[float, float]
+) -> list[Axes]:
+    axes = figure.subplots()
+    draw(axes, rows)
+    steps_axis(axes, reach)
+    return [axes]
 
 
 def _of_samples(run: RunRecord) -> list[Chart]:

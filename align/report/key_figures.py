@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from align.report.entangled import PREFIX
 from align.report.run_record import RunRecord, mapping
-from align.report.series import is_number
+from align.report.series import is_number, series
 from align.report.sides import sides_of
 from align.report.words import SIDES, changes
 
@@ -173,6 +174,17 @@ def _labels(run: RunRecord) -> Cell | None:
     )
 
 
+def _entangled(name: str, form: str) -> Callable[[RunRecord], Cell | None]:
+    """Return a reader of what was measured of pairs: the mean over the run, and the last."""
+
+    def read(run: RunRecord) -> Cell | None:
+        line = series(run.rows, f"{PREFIX}{name}")
+        return Cell(form.format(line.values.mean()), f"last {form.format(line.last)}") if len(line) else None
+
+    return read
+
+
+_ENTANGLED = "Entanglement, measured pairs"
 LOGPS_GROUP, _ACCURACY, _GAIN, _COST = "Log-probability", "Held-out pairs", "Samples: gained", "Samples: paid"
 _AUC = "Held-out completions"
 _SIGNED = "{:+.3f}"
@@ -214,6 +226,16 @@ MEASURES = (
         _held_out("eval_margin", _SIGNED, beside="eval_auc"),
     ),
     Measure(_AUC, "Completions", "desirable + undesirable", _labels),
+    Measure(
+        _ENTANGLED, "Cosine", "of chosen and rejected gradient; mean over the run", _entangled("cosine", "{:+.2f}")
+    ),
+    Measure(_ENTANGLED, "s_l / s_w", "norm of the rejected over the chosen", _entangled("norm_ratio", "{:.2f}")),
+    Measure(
+        _ENTANGLED,
+        "Both fall",
+        "share of pairs, under the optimiser's own step",
+        _entangled("step_share_both_down", "{:.0%}"),
+    ),
     Measure(_GAIN, "Reward, base", "mean of the scorer's reward", _estimate("reward", "base", form=_SIGNED)),
     Measure(_GAIN, "Reward, aligned", "on the same prompts", _estimate("reward", "aligned", form=_SIGNED)),
     Measure(_GAIN, "Reward, difference", "paired by prompt", _estimate("reward", "difference", form=_SIGNED)),

@@ -154,6 +154,16 @@ OVERLAYS = (
     Overlay("accuracy", "Held-out accuracy", "accuracy", (("accuracy", SOLID),), level=0.5, only="held out", bars=True),
     Overlay("auc", "Held-out AUC", "AUC", (("auc", SOLID),), level=0.5, only="held out", bars=True),
     Overlay("loss", "Loss, mean over {rows}", "loss", (("loss", SOLID),)),
+    Overlay(
+        "cosine", "Cosine of both gradients", "cosine", (("entanglement/cosine", SOLID),), level=0.0, only="training"
+    ),
+    Overlay(
+        "both-down",
+        "Share of pairs whose log-probabilities both fall",
+        "share",
+        (("entanglement/step_share_both_down", SOLID),),
+        only="training",
+    ),
     Overlay("gradient", "Gradient norm, before clipping", "norm", (("grad_norm", SOLID),), only="training"),
     Overlay("learning-rate", "Learning rate", "learning rate", (("learning_rate", SOLID),), only="training"),
     Overlay("speed", "Speed", "tokens a second", (("tokens_per_second", SOLID),), only="training"),

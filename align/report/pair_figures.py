@@ -8,15 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from align.report.entangled import CASE_LOOK
 from align.report.look import (
     BLUE,
     COLOURS,
-    GREEN,
     MADE_BY,
     ORANGE,
     PIXELS_PER_INCH,
-    PURPLE,
-    SKY,
     VERMILLION,
     base_line,
     legend,
@@ -24,14 +22,6 @@ from align.report.look import (
     save,
 )
 from align.report.overwriting import refuse_to_overwrite
-
-CASE_LOOK = {
-    "ideal": ("chosen up, rejected down", GREEN),
-    "both_down": ("both down", VERMILLION),
-    "both_up": ("both up", SKY),
-    "reversed": ("chosen down, rejected up", PURPLE),
-}
-"""What each case is called in pictures, and its colour."""
 
 
 def draw_histograms(rows: Sequence[Mapping[str, Any]], title: str, paths: Sequence[Path]) -> list[Path]:

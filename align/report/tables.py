@@ -6,7 +6,7 @@ from typing import Any
 
 from align.report.run_record import RunRecord
 from align.report.samples import spaced
-from align.report.series import Rows, series
+from align.report.series import Rows, Series, series
 
 MOST_ROWS = 120
 
@@ -49,6 +49,13 @@ def table_of_rows(rows: Rows, keys: Sequence[str]) -> Table:
     return _by_step([(key, rows, key) for key in keys])
 
 
+def table_of_series(found: Mapping[str, Series]) -> Table:
+    """Return columns over their steps."""
+    known = {head: dict(zip(line.steps, line.values, strict=True)) for head, line in found.items()}
+    steps = sorted({step for column in known.values() for step in column})
+    return Table.of(("step", *known), [(step, *(column.get(step) for column in known.values())) for step in steps])
+
+
 def table_of_overlay(runs: Sequence[RunRecord], keys: Sequence[str]) -> Table:
     """Return what all runs logged of the metrics, a row a step and a column a run and metric."""
     return _by_step([(f"{run.name}: {key}", run.rows, key) for run in runs for key in keys])
@@ -69,6 +76,4 @@ def table_of_values(values: Mapping[str, Sequence[float]]) -> Table:
 
 def _by_step(columns: Sequence[tuple[str, Rows, str]]) -> Table:
     found = {head: series(rows, key) for head, rows, key in columns}
-    known = {head: dict(zip(line.steps, line.values, strict=True)) for head, line in found.items() if len(line)}
-    steps = sorted({step for column in known.values() for step in column})
-    return Table.of(("step", *known), [(step, *(column.get(step) for column in known.values())) for step in steps])
+    return table_of_series({head: line for head, line in found.items() if len(line)})
