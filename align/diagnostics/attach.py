@@ -117,7 +117,7 @@ class AttachedMonitor(TrainerCallback):
         """Train on a batch, and measure it where its step is measured."""
         assert self.settings.entanglement is not None
         step = self.trainer.state.global_step
-        if step % self.settings.entanglement.every:
+        if not self.settings.entanglement.measures(step):
             return self._training_step(model, inputs, *args, **kwargs)
         inputs = self.trainer._prepare_inputs(inputs)
         if self.given is not None:

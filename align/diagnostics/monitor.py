@@ -74,16 +74,13 @@ class EntanglementMonitor:
         self._left: int | None = None
         self._snapshot: Snapshot | None = None
         self._kept: list[Kept] = []
+        self._measured: list[PairGradients] = []
         if self.settings.optimiser and not follows_steps:
             self._say("what the optimiser's own step does is not measured under zero3; plain descent is")
 
-    def wants(self, step: int) -> bool:
-        """Return whether an optimiser step, counted from 0, is measured."""
-        return step % self.settings.every == 0
-
     def _begin(self, step: int) -> None:
         if step != self._step:
-            self._step, self._left, self._kept = step, self.settings.pairs, []
+            self._step, self._left, self._kept, self._measured = step, self.settings.pairs, [], []
             values = [parameter.value for parameter in trainable_parameters(self.model).values()]
             self._snapshot = Snapshot(values) if self.follows_steps else None
 
@@ -121,7 +118,7 @@ class EntanglementMonitor:
         self._announce_coverage(watch.recorder.coverage, watch.recorder.uncovered)
         if self._unverified and found:
             self._verify(watch, found)
-        self._note_layers([one.pull.gradients for one in found])
+        self._measured += [one.pull.gradients for one in found]
         parts = [_metrics(one.pull, step_size, extra=one.extra) for one in found]
         nothing = torch.zeros(0, dtype=torch.float64, device=good.device)
         return {
@@ -151,12 +148,15 @@ class EntanglementMonitor:
         kept = Kept(pieces=found.pieces, weights=torch.stack([ones, ones], 1), which=ones.bool())
         self._kept.append(kept)
         self._announce_coverage(gradients.coverage, found.uncovered)
-        self._note_layers([gradients])
+        self._measured.append(gradients)
         return {f"{PREFIX}{name}": values for name, values in _metrics(pull, step_size, extra=True).items()}
 
     def stepped(self, step: int) -> dict[str, Tensor]:
         """Return what is logged of the optimiser's own step, after it; nothing where it was not measured."""
-        if step != self._step or self._snapshot is None:
+        if step != self._step:
+            return {}
+        self._note_layers()
+        if self._snapshot is None:
             return {}
         parameters = trainable_parameters(self.model)
         changes = {key: self._snapshot.change(parameter.value) for key, parameter in parameters.items()}
@@ -176,7 +176,9 @@ class EntanglementMonitor:
         exact = brute_force(self.model, self.head, rows_of_pairs(watch.batch, one.pairs[some]))
         seen = {name: products[some, :2, :2] for name, products in one.pull.gradients.by_parameter.items()}
         error = largest_error(PairGradients(by_parameter=seen, coverage=1.0), exact)
-        tolerance = 1e-4 if next(self.model.parameters()).dtype in (torch.float32, torch.float64) else 5e-2
+        weight = next(self.model.parameters())
+        exact_types = weight.dtype in (torch.float32, torch.float64)
+        tolerance = 1e-4 if exact_types and not torch.is_autocast_enabled(weight.device.type) else 5e-2
         verdict = "as it should be" if error <= tolerance else f"more than {tolerance:g}: do not trust the figures"
         self._say(f"inner products of whole gradients of {len(one.pairs[some])} pairs differ by {error:.1e}, {verdict}")
         self.max_rel_error = error
@@ -190,17 +192,18 @@ class EntanglementMonitor:
             more = f" and {len(uncovered) - 1} more" if len(uncovered) > 1 else ""
             self._say(f"{coverage:.1%} of the trained weights are covered; not {name}{more}: {why}")
 
-    def _note_layers(self, found: Sequence[PairGradients]) -> None:
-        if self.folder is None or not found:
+    def _note_layers(self) -> None:
+        if self.folder is None or not self._measured:
             return
         parts: dict[str, list[Tensor]] = {}
-        for gradients in found:
+        for gradients in self._measured:
             for name, products in gradients.by_layer().items():
                 parts.setdefault(name, []).append(products[:, :2, :2])
         layers = {name: torch.cat(products).mean(0).tolist() for name, products in parts.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / LAYERS_FILE).open("a", encoding="utf-8") as out:
             out.write(json.dumps({"step": self._step, "layers": layers}) + "\n")
+        self._measured = []
 
     def _say(self, text: str) -> None:
         if text not in self._said:

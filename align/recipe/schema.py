@@ -239,6 +239,10 @@ class EntanglementSettings:
         _check(self.every > 0, f"every must be greater than 0, got {self.every}")
         _check(self.pairs is None or self.pairs > 0, f"pairs must be greater than 0, or null, got {self.pairs}")
 
+    def measures(self, step: int) -> bool:
+        """Return whether an optimiser step, counted from 0, is measured."""
+        return step % self.every == 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiagnosticsSettings:

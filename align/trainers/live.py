@@ -67,7 +67,7 @@ class LiveEntanglement(TrainerCallback):
     def batch(self, inputs: Mapping[str, Tensor]) -> Iterator[None]:
         """Measure the batch whose forward and backward are run inside, where its step is a measured one."""
         step = self.trainer.state.global_step
-        if self.settings.entanglement is None or step % self.settings.entanglement.every:
+        if self.settings.entanglement is None or not self.settings.entanglement.measures(step):
             yield
             return
         watch = self.watch = self.monitor.open(step, inputs)

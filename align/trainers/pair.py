@@ -190,8 +190,9 @@ class PairTrainer(PreferenceTrainer):
 
     @property
     def _is_plain(self) -> bool:
-        """Whether the forward computes both sides of the batch, a row a sequence."""
-        return type(self).forward_logps is PairTrainer.forward_logps and len(self.sides) == len(SIDES)
+        """Whether the forward computes both sides of the batch, a row a sequence, and scores completions alone."""
+        own = type(self).forward_logps is not PairTrainer.forward_logps
+        return not own and not self.objective.needs_prompt and len(self.sides) == len(SIDES)
 
     def before_wrapping(self, policy: nn.Module) -> None:
         """Put a remedy's own weights on the policy."""

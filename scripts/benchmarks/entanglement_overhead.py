@@ -4,7 +4,8 @@
 ``docs/results/entanglement_overhead/``, and prints the table. All arms train the same model in turns, batch by batch in
 one process, so that what disturbs the machine disturbs all of them; the overhead is that of mean step times. Beside the
 monitor stands the method of two backwards, as the paper's authors measure: a forward and a backward for each side of
-each pair, whole gradients, their product. Cosines of both are compared on every batch.
+each pair, whole gradients, their product. Cosines of both are compared; the learning rate is 0, so that every arm sees
+the same weights.
 """
 
 import argparse
@@ -163,7 +164,7 @@ def trainer_of(*, lora: bool) -> PairTrainer:
     return PairTrainer(
         model,
         TrainingArguments(
-            tempfile.mkdtemp(), **arguments, learning_rate=1e-6, report_to="none", use_cpu=True, disable_tqdm=True
+            tempfile.mkdtemp(), **arguments, learning_rate=0.0, report_to="none", use_cpu=True, disable_tqdm=True
         ),
         objective=DPO(beta=0.1),
         train_dataset=datasets.Dataset.from_list([asdict(pair) for pair in pairs]),

@@ -138,7 +138,7 @@ def test_changes_are_those_of_a_step_that_is_taken(name):
     found = Pull(gradients=gradients, d_w=pulls.d_w, d_l=pulls.d_l)
     (slope,) = torch.autograd.grad(objective.of_tokens(policy, compared).sum(), weight)
     rate = 1e-6
-    moved = pair((weight - rate * slope).detach()).summed()
+    moved, sums = pair((weight - rate * slope).detach()).summed(), sums.detach()
     assert float(moved.chosen - sums.chosen) / rate == pytest.approx(float(found.chosen_change), rel=1e-3, abs=1e-5)
     assert float(moved.rejected - sums.rejected) / rate == pytest.approx(
         float(found.rejected_change), rel=1e-3, abs=1e-5

@@ -13,7 +13,13 @@ def weights_of(objective, seed=0):
     chosen, rejected = (TokenLogps(logp=x, mask=m) for x, m in zip(leaves, masks, strict=True))
     policy = PairTokenLogps(chosen=chosen, rejected=rejected)
     watched = [Watched(leaf) for leaf in leaves]
-    losses = objective.of_tokens(policy, policy if objective.needs_reference else None)
+    reference = PairTokenLogps(
+        **{
+            side: TokenLogps(logp=getattr(policy, side).logp.detach(), mask=getattr(policy, side).mask)
+            for side in ("chosen", "rejected")
+        }
+    )
+    losses = objective.of_tokens(policy, reference if objective.needs_reference else None)
     kept = Watched(losses)
     (losses * torch.tensor([0.25, 0.5])).sum().backward()
     return Weights(

@@ -30,7 +30,7 @@ def test_a_pass_of_its_own_is_exact_and_makes_no_gradient(kind, lora):
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_checkpointing_is_off_inside_and_on_again(reentrant):
     model, rows = model_of("llama"), rows_of()
-    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    model.activation_checkpointing_enable({"use_reentrant": reentrant})
     on = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
     assert on
     with without_checkpointing(model):
@@ -72,8 +72,8 @@ def test_rows_of_some_pairs_are_trimmed(tokenizer):
 
 
 def test_errors_are_relative_to_the_norms(tokenizer):
-    rows = rows_of()
-    exact = brute_force(model_of("llama"), output_head(model_of("llama")), rows)
+    model = model_of("llama")
+    exact = brute_force(model, output_head(model), rows_of())
     wrong = exact._changed(lambda products: products * 1.5)
     assert largest_error(wrong, exact) == pytest.approx(0.5)
     assert largest_error(exact, exact) == 0

@@ -15,7 +15,7 @@ def test_steps_and_pairs_that_are_measured(tokenizer):
     model, batch = llama(tokenizer), pair_batch(tokenizer, pair_rows(6))
     settings = DiagnosticsSettings(entanglement=EntanglementSettings(every=3, pairs=4))
     monitor = EntanglementMonitor(model, output_head(model), settings)
-    assert [step for step in range(7) if monitor.wants(step)] == [0, 3, 6]
+    assert [step for step in range(7) if monitor.settings.measures(step)] == [0, 3, 6]
     batch["weight"][1], batch["real"][2] = 0.0, False
     assert monitor.open(0, batch).pairs.tolist() == [0, 3, 4, 5]
     assert monitor.open(0, batch).pairs.tolist() == []  # of the step's second batch none is left

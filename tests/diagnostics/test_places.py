@@ -43,5 +43,7 @@ def test_chunks_hold_all_groups():
 
 
 def test_no_group_is_no_fault():
-    none = Sequences(torch.ones(2, 3).bool(), torch.ones(2, 3).bool(), torch.zeros(0, 2).long(), torch.zeros(2, 3))
+    none = Sequences(
+        torch.ones(2, 3).bool(), torch.ones(2, 3).bool(), torch.zeros(0, 2).long(), torch.zeros(2, 3).long()
+    )
     assert none.all.take(torch.zeros(6, 2)).shape[:2] == (0, 2)

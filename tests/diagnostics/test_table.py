@@ -10,7 +10,7 @@ from align.models.logprobs import output_head
 from align.models.pair_logps import pair_logps
 from align.objectives.registry import OBJECTIVES
 from tests.conftest import pair_rows
-from tests.diagnostics.tiny import llama, pair_batch, suffix_rows
+from tests.diagnostics.tiny import llama, pair_batch, suffix_rows, whole_gradients
 
 
 def table(tokenizer, model, rows, **plan):
@@ -48,25 +48,20 @@ def test_a_reference_of_its_own_changes_the_weights(tokenizer):
 
 
 def test_where_tokens_are_weighed_changes_are_of_the_loss_itself(tokenizer):
-    """A step of plain descent, taken: ld_dpo weighs the tokens that only one side has."""
+    """ld_dpo weighs the tokens that only one side has."""
     torch.manual_seed(0)
     row = suffix_rows(1)[0]
     row["rejected"] = [{"role": "assistant", "content": row["rejected"][0]["content"] + " the warm rain and tea"}]
     model, objective = llama(tokenizer).double().eval(), OBJECTIVES.build("ld_dpo", alpha=0.2)
     found = table(tokenizer, model, [row], objective=objective).rows[0]
     batch, head = pair_batch(tokenizer, [row]), output_head(model)
-    policy = pair_logps(model, head, batch)
-    weights = list(model.parameters())
+    policy, sums = pair_logps(model, head, batch), pair_logps(model, head, batch).summed()
     with torch.no_grad():
         reference = pair_logps(model, head, batch)
-    gradient = torch.autograd.grad(objective.of_tokens(policy, reference).sum(), weights)
-    before = policy.summed().detach()
-    with torch.no_grad():
-        for weight, slope in zip(weights, gradient, strict=True):
-            weight -= 1e-7 * slope
-        after = pair_logps(model, head, batch).summed()
-    assert float(after.chosen - before.chosen) / 1e-7 == pytest.approx(found["chosen_change"], rel=1e-2)
-    assert float(after.rejected - before.rejected) / 1e-7 == pytest.approx(found["rejected_change"], rel=1e-2)
+    loss = objective.of_tokens(policy, reference).sum()
+    chosen, rejected, slope = whole_gradients(model, [sums.chosen.sum(), sums.rejected.sum(), loss])
+    assert found["chosen_change"] == pytest.approx(-float(chosen @ slope), rel=1e-4)
+    assert found["rejected_change"] == pytest.approx(-float(rejected @ slope), rel=1e-4)
 
 
 def test_pairs_are_drawn_by_the_seed_and_keep_their_numbers(tokenizer):
