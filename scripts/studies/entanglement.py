@@ -211,7 +211,8 @@ def suffix_files(kind: str) -> tuple[Path, Path]:
             if len(tokenizer(word, add_special_tokens=False).input_ids) != 1:
                 raise ValueError(f"{word!r} is more than one token of the stand-in")
         for path, part in zip(paths, ("train", "heldout"), strict=True):
-            settings = SynthSettings(prompts="sentiment", split=part, samples=4, min_gap=0.4)
+            limit = None if part == "train" else 24
+            settings = SynthSettings(prompts="sentiment", split=part, limit=limit, samples=4, min_gap=0.4)
             texts, _ = synthesise(model, tokenizer, settings)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(json.dumps(row) + "\n" for pair in texts for row in _labelled(pair, kind)))
@@ -234,7 +235,7 @@ def tuned(kind: str, seed: int) -> Path:
     if not (folder / "summary.json").is_file():
         train, _ = suffix_files(kind)
         changes = [f"model.path={stand_in()}", f"data.train={train}", "data.eval=[]", "trainer.eval_strategy=no"]
-        changes += ["objective=sft", "trainer.learning_rate=1e-4", "trainer.max_steps=24", "diagnostics=null"]
+        changes += ["objective=sft", "trainer.learning_rate=5e-5", "trainer.max_steps=12", "diagnostics=null"]
         changes += ["trainer.eval_on_start=false", f"trainer.seed={seed}", f"output.dir={folder}"]
         with contextlib.redirect_stdout(sys.stderr):
             run_recipe(load_recipe(RECIPE, changes))
