@@ -49,6 +49,8 @@ SUFFIXES = {
     "short suffix": " in its mood",
     "long suffix": " in its mood, as all who read it with care can tell at once from the words that it is made of",
 }
+TUNED = ("trainer.learning_rate=5e-5", "trainer.max_steps=12")
+"""Before DPO, on the right answers: enough for the form of an answer, not enough to know the suffix by heart."""
 ARMS: Mapping[str, Sequence[str]] = {
     "dpo": (),
     "normalise": ("disentangle=normalise",),
@@ -101,7 +103,7 @@ class Run:
     def digest(self) -> str:
         """Of what decides about it."""
         recipe = Path(TASK_RECIPE if self.study == "task" else RECIPE).read_text(encoding="utf-8")
-        parts = [recipe, digest_of(Settings()), SUFFIXES, *self.changes]
+        parts = [recipe, digest_of(Settings()), SUFFIXES, TUNED, *self.changes]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
     def files(self) -> list[str]:
@@ -235,7 +237,7 @@ def tuned(kind: str, seed: int) -> Path:
     if not (folder / "summary.json").is_file():
         train, _ = suffix_files(kind)
         changes = [f"model.path={stand_in()}", f"data.train={train}", "data.eval=[]", "trainer.eval_strategy=no"]
-        changes += ["objective=sft", "trainer.learning_rate=5e-5", "trainer.max_steps=12", "diagnostics=null"]
+        changes += ["objective=sft", *TUNED, "diagnostics=null"]
         changes += ["trainer.eval_on_start=false", f"trainer.seed={seed}", f"output.dir={folder}"]
         with contextlib.redirect_stdout(sys.stderr):
             run_recipe(load_recipe(RECIPE, changes))
