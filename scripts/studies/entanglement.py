@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from align.models.load import Source, load_model, load_tokenizer
 from align.recipe.load import load_recipe
 from align.recipe.schema import SynthSettings
-from align.report.look import BLUE, VERMILLION, base_line, legend, look, save
+from align.report.look import BLUE, VERMILLION, base_line, look, save
 from align.report.metrics_file import read_metrics
 from align.report.pair_figures import CASE_LOOK
 from align.sampling.synth import synthesise
@@ -413,8 +413,8 @@ def _draw(found: Sequence[Mapping[str, Any]], study: str, arms: Sequence[str]) -
             if column == 0:
                 upper.set_ylabel("log-prob, change (nats)")
                 lower.set_ylabel("cosine; shares")
-        legend(axes[0][0], loc="best")
-        legend(axes[1][0], loc="best")
+        (lines, sides), (bars, cases) = (ax.get_legend_handles_labels() for ax in (axes[0][0], axes[1][0]))
+        figure.legend([*lines, *bars], [*sides, *cases], loc="outside lower center", ncols=min(7, 2 * columns))
         save(figure, [IMAGES / f"entanglement_{study}.{ending}" for ending in ("png", "svg")])
 
 
