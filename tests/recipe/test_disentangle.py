@@ -73,3 +73,52 @@ def test_recipes_without_them_keep_their_digests(recipe):
     plain = digest(recipe())
     assert digest(recipe("diagnostics: {}\ndisentangle: null\n")) == plain
     assert digest(recipe("disentangle: normalise\n")) != plain
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("{}", DiagnosticsSettings()),
+        ("{entanglement: {}}", DiagnosticsSettings(entanglement=EntanglementSettings())),
+        (
+            "{entanglement: {every: 3, pairs: null, optimiser: false}, verify: true}",
+            DiagnosticsSettings(entanglement=EntanglementSettings(every=3, pairs=None, optimiser=False), verify=True),
+        ),
+    ],
+)
+def test_diagnostics_are_read_and_written(recipe, tmp_path, text, settings):
+    found = recipe(f"diagnostics: {text}\n")
+    assert found.diagnostics == settings
+    (tmp_path / "again.yaml").write_text(resolved_yaml(found))
+    again = load_recipe(tmp_path / "again.yaml")
+    assert again.diagnostics == settings
+    assert digest(again) == digest(found)
+
+
+def test_measuring_is_part_of_what_is_run(recipe):
+    texts = ("", "diagnostics: {entanglement: {}}\n", "diagnostics: {entanglement: {every: 3}}\n")
+    assert len({digest(recipe(text)) for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("diagnostics:\n  entanglement:\n    every: 0\n", 6, "diagnostics.entanglement.every"),
+        ("diagnostics:\n  entanglement:\n    pairs: 0\n", 6, "diagnostics.entanglement.pairs"),
+        ("disentangle:\n  name: calibrate\n  ema: 1.0\n", 6, "disentangle.ema"),
+        ("disentangle:\n  name: normalise\n  limit: 0.5\n", 6, "disentangle.limit"),
+        ("disentangle:\n  name: normalize\n", 5, "disentangle.name"),
+        ("disentangle:\n  name: sparse\n  penalti: 1\n", 6, "disentangle.penalti"),
+    ],
+)
+def test_mistakes_name_file_line_and_key(recipe, text, line, key):
+    with pytest.raises(RecipeError) as caught:
+        recipe(text)
+    assert str(caught.value.file).endswith("r.yaml")
+    assert (caught.value.line, caught.value.key) == (line, key)
+
+
+@pytest.mark.xfail(strict=True, reason="`penalty < 0` is False of NaN: Sparse(penalty=nan) is taken")
+def test_a_penalty_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="penalty"):
+        Sparse(penalty=float("nan"))

@@ -6,6 +6,8 @@ import pytest
 
 from align.recipe.schema import (
     DataSettings,
+    DiagnosticsSettings,
+    EntanglementSettings,
     EvaluationSettings,
     GenerationSettings,
     LoraSettings,
@@ -35,6 +37,9 @@ FILE = SourceSettings(path="pairs.jsonl")
         (lambda: DataSettings(train=[FILE], max_length=1), "max_length must be at least 2"),
         (lambda: EvaluationSettings(confidence=1.0), r"confidence must lie in \(0, 1\)"),
         (lambda: EvaluationSettings(resamples=10), "resamples must be at least 100"),
+        (lambda: EntanglementSettings(every=0), "every must be greater than 0, got 0"),
+        (lambda: EntanglementSettings(pairs=-1), "pairs must be greater than 0, or null, got -1"),
+        (lambda: DiagnosticsSettings(verify=True), "verify needs entanglement"),
     ],
 )
 def test_values_out_of_range(make, message):
@@ -68,3 +73,9 @@ def test_columns_of_single_completions_and_scores_can_be_mapped():
     ours = ("prompt", "completion", "label", "chosen_score", "rejected_score")
     assert SourceSettings(path="x", columns=dict.fromkeys(ours, "theirs")).columns["label"] == "theirs"
     assert DataSettings(train=[FILE]).unpaired is None
+
+
+def test_entanglement_is_measured_from_the_first_step_on():
+    settings = EntanglementSettings()
+    assert (settings.every, settings.pairs, settings.optimiser) == (20, 8, True)
+    assert [step for step in range(45) if settings.measures(step)] == [0, 20, 40]

@@ -103,3 +103,24 @@ def test_nan_that_is_a_fault_is_still_seen():
     means = meter.read(alone)
     assert math.isnan(means["all"])
     assert means["some"] == math.inf
+
+
+def test_numbers_that_are_not_of_rows_are_averaged_whatever_their_number():
+    meter = Meter()
+    meter.add({"x": torch.zeros(2)}, MASK)
+    meter.note({"seen": torch.tensor([1.0, 2.0, torch.nan]), "unseen": torch.tensor([torch.nan])})
+    meter.note({"seen": torch.tensor(6.0), "unseen": torch.zeros(0)})
+    means = meter.read(alone)
+    assert means["seen"] == 3.0
+    assert "unseen" not in means
+
+
+def test_noted_numbers_of_all_processes_count_alike_and_are_forgotten_once_read():
+    mine, theirs, seen = Meter(), Meter(), []
+    for meter, values in ((mine, [1.0, 2.0, 3.0]), (theirs, [10.0])):
+        meter.add({"x": torch.zeros(1)}, MASK)
+        meter.note({"seen": torch.tensor(values)})
+    theirs.read(lambda vector: seen.append(vector) or vector)
+    assert mine.read(lambda vector: torch.cat([vector, *seen]))["seen"] == 4.0
+    mine.add({"x": torch.zeros(1)}, MASK)
+    assert "seen" not in mine.read(alone)
