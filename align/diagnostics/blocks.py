@@ -7,10 +7,13 @@ used otherwise (fused experts, raw parameters) is not covered, and the share of 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.func import functional_call, vjp, vmap
 from transformers.pytorch_utils import Conv1D
 
@@ -164,21 +167,48 @@ def _summed(values: Tensor, like: nn.Parameter) -> Tensor:
 
 def _normaliser(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
     """Return what a norm does before it scales, or None where the module is no norm that is known."""
+    if module not in _NORMS:
+        _NORMS[module] = next((n for n in _candidates(module) if _is_right(module, n)), None)
+    return _NORMS[module]
+
+
+_NORMS: WeakKeyDictionary[nn.Module, Callable[[Tensor], Tensor] | None] = WeakKeyDictionary()
+
+
+def _candidates(module: nn.Module) -> list[Callable[[Tensor], Tensor]]:
+    """Return what a norm may do, by its name and its settings; the likelier first."""
     name = type(module).__name__
     own = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    if isinstance(module, nn.RMSNorm) and own is None:
+        own = torch.finfo(module.weight.dtype).eps
     if own is None or not name.endswith(("RMSNorm", "LayerNorm")) or "Gated" in name:
-        return None
-    eps, centred = float(own), not name.endswith("RMSNorm")
-    if isinstance(module, nn.LayerNorm):
-        dimensions: Any = tuple(range(-len(module.normalized_shape), 0))
-    else:
-        dimensions = (-1,)
+        return []
+    whole = isinstance(module, nn.LayerNorm | nn.RMSNorm)
+    dimensions = tuple(range(-len(module.normalized_shape), 0)) if whole else (-1,)  # type: ignore[arg-type]
+    centred = [False] if name.endswith("RMSNorm") else [True, False]
+    return [partial(_normalised, dimensions=dimensions, eps=float(own), centred=one) for one in centred]
 
-    def normalised(given: Tensor) -> Tensor:
-        moved = given - given.mean(dimensions, keepdim=True) if centred else given
-        return moved * torch.rsqrt(moved.square().mean(dimensions, keepdim=True) + eps)
 
-    return normalised
+def _normalised(given: Tensor, *, dimensions: tuple[int, ...], eps: float, centred: bool) -> Tensor:
+    moved = given - given.mean(dimensions, keepdim=True) if centred else given
+    return moved * torch.rsqrt(moved.square().mean(dimensions, keepdim=True) + eps)
+
+
+def _is_right(module: nn.Module, normalised: Callable[[Tensor], Tensor]) -> bool:
+    """Try a norm on a few numbers; where weights are sharded, its name has to do."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or hasattr(weight, "ds_id") or isinstance(weight, DTensor):
+        return True
+    drawn = torch.linspace(-1.0, 3.0, 2 * weight.numel(), device=weight.device).view(2, 1, *weight.shape)
+    given = (drawn + drawn.roll(1, -1).square()).to(weight.dtype)
+    with torch.no_grad():
+        found: Tensor = module.forward(given).float()
+        plain = normalised(given.float())
+    bias = getattr(module, "bias", None)
+    shift = 0.0 if bias is None else bias.detach().float()
+    scale = weight.detach().float()
+    close = 1e-3 if weight.dtype in (torch.float32, torch.float64) else 5e-2
+    return any(torch.allclose(found, plain * factor + shift, close, close) for factor in (scale, 1 + scale))
 
 
 def _looks_up(module: nn.Embedding) -> bool:

@@ -123,8 +123,8 @@ def step_metrics(chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pair
 
 
 def _shares(prefix: str, chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> dict[str, Tensor]:
-    """Return 1 for the case that a pair is of, else 0; NaN where nothing moved, as at a learning rate of 0."""
-    still = (chosen == 0) & (rejected == 0)
+    """Return 1 for the case that a pair is of, else 0; NaN where nothing moved, or what moved is no number."""
+    still = ((chosen == 0) & (rejected == 0)) | chosen.isnan() | rejected.isnan()
     found = cases(chosen, rejected).items()
     return {f"{prefix}_{name}": pairs.double().masked_fill(still, torch.nan) for name, pairs in found}
 

@@ -110,7 +110,7 @@ def measure(
         within: the part of the model by whose weights gradients are taken; None for all of it.
     """
     recorder = Recorder(model, keep=keep, within=within)
-    with activations_alone(model) as leaves, recorded(recorder), torch.enable_grad():
+    with same_draws_after(model), activations_alone(model) as leaves, recorded(recorder), torch.enable_grad():
         with recorder.watching(rows.sequences):
             tokens = completion_logps(
                 model,
@@ -147,7 +147,7 @@ def _of_group(model: nn.Module, head: nn.Module, rows: Rows) -> dict[str, Tensor
     for row in range(len(rows.input_ids)):
         width = int(rows.attention_mask[row].sum())
         part = slice(row, row + 1), slice(0, width)
-        with torch.enable_grad(), without_checkpointing(model):
+        with same_draws_after(model), torch.enable_grad(), without_checkpointing(model):
             logps = completion_logps(
                 model,
                 head,
@@ -176,6 +176,31 @@ def largest_error(found: PairGradients, exact: PairGradients) -> float:
     norms = true.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
     size = norms[:, :, None] * norms[:, None, :]
     return float(((found.products.to(true) - true).abs() / size.clamp(min=torch.finfo(true.dtype).tiny)).max())
+
+
+@contextmanager
+def same_draws_after(model: nn.Module) -> Iterator[None]:
+    """Leave the state of random numbers as it was: what is dropped in training does not depend on what is measured."""
+    device = next(model.parameters()).device
+    devices, kind = ([], "cuda") if device.type == "cpu" else ([device], device.type)
+    with torch.random.fork_rng(devices, device_type=kind):
+        yield
+
+
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Put the model in evaluation mode inside."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def drops(model: nn.Module) -> bool:
+    """Whether a model in training drops anything at random."""
+    return any(isinstance(module, nn.Dropout) and module.p > 0 and module.training for module in model.modules())
 
 
 @contextmanager

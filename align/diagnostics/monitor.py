@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from align.diagnostics.capture import Recorder
 from align.diagnostics.conditions import METRICS, Pull, step_metrics
 from align.diagnostics.given import GivenLogps
 from align.diagnostics.gradients import PairGradients
-from align.diagnostics.measure import brute_force, largest_error, rows_of_pairs
+from align.diagnostics.measure import brute_force, drops, largest_error, measure, rows_of_pairs, without_dropout
 from align.diagnostics.steps import Kept, Snapshot
 from align.diagnostics.watch import Found, PairWatch
 from align.recipe.schema import DiagnosticsSettings, EntanglementSettings
@@ -173,8 +174,12 @@ class EntanglementMonitor:
         self._unverified = False
         one = found[0]
         some = slice(0, VERIFIED)
-        exact = brute_force(self.model, self.head, rows_of_pairs(watch.batch, one.pairs[some]))
-        seen = {name: products[some, :2, :2] for name, products in one.pull.gradients.by_parameter.items()}
+        rows, gradients = rows_of_pairs(watch.batch, one.pairs[some]), one.pull.gradients
+        with without_dropout(self.model) if drops(self.model) else nullcontext():
+            if not self.model.training:  # else every forward would drop something else
+                gradients = measure(self.model, self.head, rows).gradients
+            exact = brute_force(self.model, self.head, rows)
+        seen = {name: products[some, :2, :2] for name, products in gradients.by_parameter.items()}
         error = largest_error(PairGradients(by_parameter=seen, coverage=1.0), exact)
         weight = next(self.model.parameters())
         exact_types = weight.dtype in (torch.float32, torch.float64)

@@ -1,5 +1,6 @@
 """The section ``disentangle``: what is done so that chosen and rejected log-probabilities part."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -10,6 +11,11 @@ from align.recipe.errors import MissingSettingError, RecipeError
 from align.recipe.yaml_tree import Node, join
 
 KEY = "disentangle"
+
+
+def _check_limit(limit: float) -> None:
+    if not 1 <= limit < math.inf:
+        raise ValueError(f"limit must be at least 1 and finite, got {limit}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +29,7 @@ class Normalise:
     """Largest factor, and 1 / the smallest, by which a side's weight changes; a default of ours."""
 
     def __post_init__(self) -> None:
-        if not self.limit >= 1:
-            raise ValueError(f"limit must be at least 1, got {self.limit}")
+        _check_limit(self.limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +50,7 @@ class Calibrate:
             raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
         if self.every < 1:
             raise ValueError(f"every must be greater than 0, got {self.every}")
-        if not self.limit >= 1:
-            raise ValueError(f"limit must be at least 1, got {self.limit}")
+        _check_limit(self.limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +68,8 @@ class Sparse:
     """Weight of the tokens that both responses share, in [0, 1]; only of a contrast mask."""
 
     def __post_init__(self) -> None:
-        if self.penalty < 0:
-            raise ValueError(f"penalty must be at least 0, got {self.penalty}")
+        if not 0 <= self.penalty < math.inf:
+            raise ValueError(f"penalty must be at least 0 and finite, got {self.penalty}")
         if not 0 <= self.shared <= 1:
             raise ValueError(f"shared must lie in [0, 1], got {self.shared}")
 

@@ -107,6 +107,11 @@ def test_what_does_not_move_is_of_no_case():
     }
 
 
+def test_what_is_no_number_is_of_no_case():
+    found = step_metrics(torch.tensor([torch.nan]), torch.tensor([torch.nan]))
+    assert all(found[name].isnan().all() for name in STEP_METRICS)
+
+
 def logps_at(weight, hidden, tokens):
     return torch.log_softmax(hidden @ weight.T, -1).gather(1, tokens[:, None]).T
 

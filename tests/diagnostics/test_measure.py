@@ -79,6 +79,15 @@ def test_errors_are_relative_to_the_norms(tokenizer):
     assert largest_error(exact, exact) == 0
 
 
+def test_draws_of_training_are_the_same_afterwards():
+    model = model_of("llama")
+    model.model.layers[0].self_attn.attention_dropout = 0.5
+    state = torch.get_rng_state()
+    measure(model, output_head(model), rows_of())
+    brute_force(model, output_head(model), rows_of())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_shards_are_refused():
     model = model_of("llama")
     next(model.parameters()).ds_id = 1

@@ -118,7 +118,9 @@ def test_mistakes_name_file_line_and_key(recipe, text, line, key):
     assert (caught.value.line, caught.value.key) == (line, key)
 
 
-@pytest.mark.xfail(strict=True, reason="`penalty < 0` is False of NaN: Sparse(penalty=nan) is taken")
-def test_a_penalty_that_is_no_number_is_refused():
-    with pytest.raises(ValueError, match="penalty"):
-        Sparse(penalty=float("nan"))
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused(number):
+    with pytest.raises(ValueError, match="penalty must be at least 0 and finite"):
+        Sparse(penalty=number)
+    with pytest.raises(ValueError, match="limit must be at least 1 and finite"):
+        Normalise(limit=number)

@@ -71,6 +71,17 @@ def test_training_is_not_touched(tokenizer, tmp_path, lora):
     assert not any(m._forward_hooks for m in runs[1].model.modules() if "Lora" not in type(m).__name__)
 
 
+def test_what_adapters_drop_does_not_depend_on_what_is_measured(tokenizer, tmp_path):
+    dropping = copy.deepcopy(LORA)
+    dropping.lora_dropout = 0.3
+    runs = [
+        trained(tokenizer, tmp_path / str(i), diagnostics=d, lora=dropping, objective="ld_dpo")
+        for i, d in enumerate((None, VERIFIED))
+    ]
+    assert [e["loss"] for e in logged(runs[0])] == [e["loss"] for e in logged(runs[1])]
+    assert runs[1].live.monitor.max_rel_error < 1e-5
+
+
 def test_accumulated_batches_are_one_step(tokenizer, tmp_path):
     settings = [
         {"per_device_train_batch_size": 4},
