@@ -282,6 +282,8 @@ def _shown(values: Sequence[float], form: str = "+.2f") -> str:
 
 def verdict(values: Sequence[float], *, above: float | None = None, below: float | None = None) -> str:
     """Return whether a mean over seeds is on one side of a level, by its interval."""
+    if len(values) < 2:
+        return f"one seed only ({np.mean(values):+.2f})"
     mean, low, high = _interval(values)
     right = low > above if above is not None else high < below  # type: ignore[operator]
     wrong = high < above if above is not None else low > below  # type: ignore[operator]
