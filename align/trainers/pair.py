@@ -1,6 +1,6 @@
 """Training on preference pairs: any objective, one trainer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,9 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from peft import LoraConfig
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from align.data.collate import PairCollator
 from align.data.prepare import PreparedPairs, prepare_pairs
@@ -25,7 +26,7 @@ from align.objectives.logps import PairLogps, PairTokenLogps
 from align.objectives.mixture import name_of
 from align.objectives.together import together
 from align.recipe.disentangle import Disentangle
-from align.recipe.schema import DiagnosticsSettings
+from align.recipe.schema import DiagnosticsSettings, EvaluationSettings, ReferenceSyncSettings
 from align.trainers.base import RowLosses
 from align.trainers.live import LiveEntanglement
 from align.trainers.parting import Parting, refuse_to_part
@@ -59,12 +60,40 @@ class PairTrainer(PreferenceTrainer):
         model: PreTrainedModel | nn.Module | str,
         args: TrainingArguments | None = None,
         *,
+        objective: Objective | str | None = None,
+        reference: str | PreTrainedModel = "auto",
+        reference_sync: ReferenceSyncSettings | None = None,
+        train_dataset: datasets.Dataset | None = None,
+        eval_dataset: datasets.Dataset | dict[str, datasets.Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        peft_config: LoraConfig | None = None,
+        max_length: int | None = 1024,
+        truncation: str = "keep_start",
+        on_bad_row: str = "fail",
+        evaluation: EvaluationSettings | None = None,
+        callbacks: Sequence[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
         diagnostics: DiagnosticsSettings | None = None,
         disentangle: Disentangle | None = None,
-        **options: Any,
     ) -> None:
         self._disentangle = disentangle
-        super().__init__(model, args, **options)
+        super().__init__(
+            model,
+            args,
+            objective=objective,
+            reference=reference,
+            reference_sync=reference_sync,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            peft_config=peft_config,
+            max_length=max_length,
+            truncation=truncation,
+            on_bad_row=on_bad_row,
+            evaluation=evaluation,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
         if self.parting is not None:
             self.parting.trainer = self
             refuse_to_part(self.parting, self.engine, plain=self._is_plain and set(self.objective.reads) == set(SIDES))

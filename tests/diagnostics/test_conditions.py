@@ -84,8 +84,8 @@ def test_no_pair_of_positive_weights_is_reversed(s_w, s_l, cosine, d_w, d_l):
 @given(sizes, sizes, st.floats(-1, 0.999))
 def test_the_centre_of_the_band_is_right_for_every_cosine(s_w, s_l, cosine):
     found = pull(s_w, s_l, cosine, d_w=s_l / s_w, d_l=1.0)
-    assert float(found.chosen_slack) == pytest.approx(1 - cosine)
-    assert float(found.rejected_slack) == pytest.approx(1 - cosine)
+    assert float(found.chosen_slack) == pytest.approx(1 - cosine, rel=1e-5, abs=1e-6)
+    assert float(found.rejected_slack) == pytest.approx(1 - cosine, rel=1e-5, abs=1e-6)
 
 
 def test_conditions_say_nothing_of_negative_weights():
