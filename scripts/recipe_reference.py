@@ -5,6 +5,7 @@ from pathlib import Path
 
 import align.recipe.disentangle as disentangle
 import align.recipe.schema as schema
+import align.recipe.spo as spo
 from align.recipe.trainer_fields import DEFAULTS, OWNED
 
 SECTIONS = (
@@ -21,6 +22,9 @@ SECTIONS = (
     ("disentangle: {name: normalise}", "Normalise"),
     ("disentangle: {name: calibrate}", "Calibrate"),
     ("disentangle: {name: sparse}", "Sparse"),
+    ("spo", "SpoSettings"),
+    ("spo.versions", "DegreeSettings"),
+    ("spo.head", "DegreeHeadSettings"),
     ("output", "OutputSettings"),
 )
 
@@ -29,10 +33,10 @@ HEAD = """# Recipes: every section and setting
 Made from the schema by `python scripts/recipe_reference.py > docs/recipes.md`; a test holds it fresh.
 
 A recipe is one YAML file with the sections `model`, `data`, `objective`, `trainer`, `evaluation`, `diagnostics`,
-`disentangle` and `output`; `disentangle` is the name of a method, or a mapping with `name` and its settings. A setting
-without a default must be given. Unknown keys, wrong types and missing values are errors (exit code 2) with file, line
-and dotted path. `section.key=value` on the command line replaces a setting; the value is YAML (`model.lora=null`,
-`data.train.0.weight=0.5`). Relative paths start at the folder the command is run in.
+`disentangle`, `spo` and `output`; `disentangle` is the name of a method, or a mapping with `name` and its settings.
+A setting without a default must be given. Unknown keys, wrong types and missing values are errors (exit code 2) with
+file, line and dotted path. `section.key=value` on the command line replaces a setting; the value is YAML
+(`model.lora=null`, `data.train.0.weight=0.5`). Relative paths start at the folder the command is run in.
 """
 
 OBJECTIVE = """## objective
@@ -53,7 +57,7 @@ sides are taken to be exchanged (at least 0, below 0.5).
 
 def main() -> None:
     """Print the page."""
-    bodies = [ast.parse(Path(str(module.__file__)).read_text()).body for module in (schema, disentangle)]
+    bodies = [ast.parse(Path(str(module.__file__)).read_text()).body for module in (schema, disentangle, spo)]
     classes = {node.name: node for body in bodies for node in body if isinstance(node, ast.ClassDef)}
     print(HEAD)
     for title, name in SECTIONS:

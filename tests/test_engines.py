@@ -74,6 +74,19 @@ def test_the_same_mathematics_under_every_engine(tmp_path):
         assert row["max_rel_diff"] <= 1e-5, row
 
 
+def test_preference_degrees_are_learned_alike(recipe, tmp_path):
+    """Versions are drawn up by both processes; heads that stand outside the forward are synchronised."""
+    words = [recipe, "spo={versions: {extractor: tfidf, degrees: 3}}", "trainer.save_strategy=no"]
+    launch("cpu", [*words, f"output.dir={tmp_path / 'one'}"])
+    for config in ("ddp", "zero2"):
+        out = tmp_path / config
+        launch(config, [*words, f"output.dir={out}", "trainer.per_device_train_batch_size=2"])
+        assert losses(out) == pytest.approx(losses(tmp_path / "one"), rel=1e-5), config
+        assert not [name for name in load_file(out / "model" / "model.safetensors") if "degree_head" in name]
+    said = launch("zero3", [*words, f"output.dir={tmp_path / 'zero3'}"], code=2)
+    assert "spo: the degree head cannot work under" in said
+
+
 def test_entanglement_is_the_same_under_every_engine(recipe, tmp_path):
     """Of pairs that the step's own backward measures, and of those that take a pass of their own."""
     words = [recipe, "diagnostics={entanglement: {every: 1, pairs: null}}", "objective={name: ld_dpo, alpha: 0.3}"]

@@ -1,4 +1,4 @@
-"""``align data check | preview | synth``: look at preference data, or make some."""
+"""``align data check | preview | degrade | synth``: look at preference data, or make some."""
 
 import argparse
 from importlib import import_module
@@ -6,6 +6,7 @@ from importlib import import_module
 ACTIONS = {
     "check": "count the rows that cannot be used, and say why",
     "preview": "print rows decoded, as the model will see them",
+    "degrade": "print versions of responses from which key content is removed",
     "synth": "sample completions, score them, pair best with worst",
 }
 """Action: what it does. The file ``align/cli/data_<action>.py`` adds its arguments and runs it."""

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from align.diagnostics.blocks import BESIDE
+from align.models.beside import joined
 from align.objectives.logps import PairTokenLogps, TokenLogps
 from align.recipe.disentangle import Sparse
 
@@ -42,20 +43,6 @@ def contrast_weights(chosen: list[int], rejected: list[int], shared: float) -> t
         for side, start in zip(weights, (block.a, block.b), strict=True):
             side[start : start + block.size] = [shared] * block.size
     return weights
-
-
-class _Joined(torch.autograd.Function):
-    """Logits as they are, in whose graph the mask stands too: DDP looks from a forward's output for what it used."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, beside: Tensor) -> Tensor:
-        ctx.save_for_backward(beside)
-        return output.view_as(output)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor]:
-        (beside,) = ctx.saved_tensors
-        return slopes[0], torch.zeros_like(beside)
 
 
 class TokenMasks:
@@ -90,7 +77,7 @@ class TokenMasks:
             layer = getattr(self.head, ATTRIBUTE)
             logits = layer(args[0].detach().to(layer.weight.dtype))
             self._logits.append(logits[0, :, 0].float())
-            return _Joined.apply(output, logits)  # type: ignore[no-untyped-call]
+            return joined(output, logits)
 
         handle = self.head.register_forward_hook(beside)
         try:
@@ -158,11 +145,6 @@ class TokenMasks:
     def _layer(self) -> nn.Module:
         layer: nn.Module = getattr(self.head, ATTRIBUTE)
         return layer
-
-
-def without_mask(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a model's weights without those of a mask: what is exported."""
-    return {name: value for name, value in state.items() if f".{ATTRIBUTE}." not in f".{name}"}
 
 
 def _contrast(batch: Mapping[str, Tensor], masks: tuple[Tensor, Tensor], shared: float) -> list[Tensor]:

@@ -8,7 +8,7 @@ gradient checkpointing, autocast and logits at completion positions alone count 
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,6 +84,18 @@ class DryStep:
     def work(self) -> Work:
         """Work of all parts."""
         return self.forwards + self.backward
+
+    def beside(self, other: "DryStep") -> "DryStep":
+        """Return this step with rows of another forward of the policy beside it, before one backward of both."""
+        return replace(
+            self,
+            kept=self.kept + other.kept,
+            peak=max(self.peak, other.peak) + min(self.kept, other.kept),
+            working=max(self.working, other.working) + min(self.kept, other.kept),
+            small=self.small + other.small,
+            forward=self.forward + other.forward,
+            backward=self.backward + other.backward,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ model does to logits after its head (soft caps, scales) it does to those, and th
 wrappers around it (DDP, adapters, autocast) see an ordinary call.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ def completion_logps(
     completion_mask: Bool[Tensor, "sequences time"],
     temperature: float = 1.0,
     collision: bool = False,
+    read_states: Callable[[Sequence[Tensor]], Any] | None = None,
 ) -> TokenLogps:
     """Run the model once and return the logp of every completion token, in float32; in float64 of such a model.
 
@@ -37,13 +38,18 @@ def completion_logps(
         completion_mask: True on completion tokens, which follow one another; never on the first token.
         temperature: divides the logits; 1 is the model's own distribution.
         collision: whether to add the log of the sum of squared probabilities at each token, without gradient.
+        read_states: is given the hidden states of all layers, in the graph, the embeddings first.
 
     Raises:
         ValueError: if the model does not pass all positions through ``head`` in one call.
     """
     predicted = completion_mask[:, 1:]
     with _only_positions(head, F.pad(predicted, (0, 1))):
-        logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+        asked = {} if read_states is None else {"output_hidden_states": True}
+        output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **asked)
+    logits = output.logits
+    if read_states is not None:
+        read_states(output.hidden_states)
     targets = input_ids[:, 1:][predicted]
     if logits.shape[:2] != (1, len(targets)):
         raise ValueError(f"{type(model).__name__} returned logits of shape {tuple(logits.shape)} past its own head")

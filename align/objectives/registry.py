@@ -17,6 +17,7 @@ HOMES = tuple(
     for module in (
         *("dpo", "log_ratio", "noisy", "dpo_variants", "token_weighted"),
         *("two_sided", "transport", "kto", "reference_free", "odds", "simper", "likelihood", "negatives", "blends"),
+        *("dispreference",),
     )
 )
 """Modules that register objectives; a new objective adds its line here."""

@@ -19,13 +19,14 @@ from align.recipe.schema import (
     OutputSettings,
     Recipe,
 )
+from align.recipe.spo import SpoSettings
 from align.recipe.trainer_arguments import build_trainer
 from align.recipe.tree import RecipeTree, load_tree
 from align.recipe.yaml_tree import Node
 
 __all__ = ["RecipeError", "RecipeTree", "build_recipe", "load_recipe", "load_tree"]
 
-SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "output")
+SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "output")
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -62,6 +63,7 @@ def build_recipe(tree: RecipeTree) -> Recipe:
         evaluation=_section(tree.root, "evaluation", EvaluationSettings),
         diagnostics=_section(tree.root, "diagnostics", DiagnosticsSettings),
         disentangle=build_disentangle(_node(tree.root, "disentangle", None)),
+        spo=_optional(tree.root, "spo", SpoSettings),
         output=_section(tree.root, "output", OutputSettings),
     )
     return anchored(recipe)
@@ -89,3 +91,8 @@ def _mapping(root: Node, name: str) -> Node:
 
 def _section(root: Node, name: str, cls: type[Any]) -> Any:
     return build(_mapping(root, name), cls, name)
+
+
+def _optional(root: Node, name: str, cls: type[Any]) -> Any:
+    """Return a section whose absence means something else than its defaults."""
+    return None if _node(root, name, None).value is None else _section(root, name, cls)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from align.objectives.base import Objective
 from align.recipe.disentangle import Disentangle
+from align.recipe.spo import SpoSettings
 
 
 def _check(condition: bool, message: str) -> None:
@@ -279,4 +280,6 @@ class Recipe:
     diagnostics: DiagnosticsSettings = field(default_factory=DiagnosticsSettings)
     disentangle: Disentangle | None = None
     """What is done so that chosen and rejected log-probabilities part; absent means the objective's plain descent."""
+    spo: SpoSettings | None = None
+    """Preference degrees that are learned beside the objective; absent means none."""
     output: OutputSettings = field(default_factory=OutputSettings)

@@ -62,6 +62,8 @@ class AlignmentTrainer(Trainer, ABC):
             )
         self.meter = Meter()
         self._row_metric_names: list[str] = []
+        self.partial_metrics: frozenset[str] = frozenset()
+        """Metrics of the evaluation at hand that are NaN for rows they do not apply to."""
         super().__init__(model=model, args=args, compute_metrics=self._whole_set_metrics, **options)
         _refuse_strangers(self.accelerator.num_processes)
         self.engine = engine_of(self.accelerator)
@@ -216,7 +218,7 @@ class AlignmentTrainer(Trainer, ABC):
         with torch.no_grad(), self.accelerator.autocast():
             rows = self.row_losses(model, inputs)
         columns = {"loss": rows.losses, **rows.metrics}
-        self._row_metric_names = list(columns)
+        self._row_metric_names, self.partial_metrics = list(columns), rows.partial
         matrix = torch.stack([column.float() for column in columns.values()], dim=1)
         return None, matrix, inputs["weight"]
 

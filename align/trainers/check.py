@@ -7,6 +7,7 @@ from pathlib import Path
 
 from align.data.bad_rows import BadRows, OnBadRow
 from align.data.formats import to_row
+from align.data.key_content import load_extractor
 from align.data.rows import RowError
 from align.data.sources import count_rows, read_rows
 from align.data.unpaired import to_unpaired
@@ -36,6 +37,7 @@ def check(recipe: Recipe, *, gpus: int | None = None) -> list[str]:
         partial(_model, recipe),
         partial(_objective, recipe),
         *(partial(_source, part, source, recipe.data.on_bad_row, unpaired) for part, source in data),
+        partial(_spo, recipe),
         partial(_generation, recipe),
     ]
     return together(parts, mistakes(recipe, gpus=gpus))
@@ -149,6 +151,15 @@ def _source(part: str, source: SourceSettings, on_bad_row: OnBadRow, unpaired: b
         BadRows(on_bad_row=on_bad_row).take(fault, None)
     told = "rows unknown before loading" if rows is None else f"{rows:,} rows"
     return [f"data.{part}: {Path(str(source.path)).name}, {told}"]
+
+
+def _spo(recipe: Recipe) -> list[str]:
+    if recipe.spo is None:
+        return []
+    made = recipe.spo.versions
+    load_extractor(made.extractor, lambda answers: [[0.0] * len(answer.ids) for answer in answers])
+    shares = ", ".join(f"{100 * share:.0f} %" for share in made.removed)
+    return [f"spo: {made.degrees} versions of {made.sides} responses ({made.extractor}), lacking {shares}"]
 
 
 def _generation(recipe: Recipe) -> list[str]:

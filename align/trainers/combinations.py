@@ -106,6 +106,7 @@ def _of_pairs_alone(recipe: Recipe) -> Iterator[str]:
     asked = {
         "diagnostics.entanglement": recipe.diagnostics.entanglement is not None,
         "disentangle": recipe.disentangle is not None,
+        "spo": recipe.spo is not None,
     }
     for key in (key for key, there in asked.items() if there):
         if asks_for_completions(recipe):

@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from transformers import TrainingArguments
@@ -46,6 +46,7 @@ class PlannedSplit:
         sides: those that are computed, a sequence a row each.
         batches: of what is computed.
         mismatched: of prompts with completions of other rows, which both models see as well; None where they do not.
+        versions: of each row that the policy alone sees beside it, at most.
     """
 
     columns: RowColumns
@@ -53,11 +54,17 @@ class PlannedSplit:
     sides: tuple[str, ...]
     batches: Batches
     mismatched: Batches | None = None
+    versions: int = 0
 
     @property
     def sequences(self) -> int:
         """Rows of a batch's forward."""
         return len(self.sides) * min(self.size, len(self.columns))
+
+    def beside(self, shape: BatchShape) -> BatchShape | None:
+        """Return the versions that go with a batch; None where there are none."""
+        rows = self.versions * min(self.size, len(self.columns))
+        return BatchShape(sequences=rows, width=shape.width, completion_tokens=rows) if rows else None
 
     @property
     def widest(self) -> BatchShape:
@@ -181,7 +188,8 @@ class Costs:
             speed = speed.best(self._measured())
             evaluation = self.largest(run.held_out, train=False) if run.held_out is not None else None
             speed = speed.best(self._measured())
-            usual = self.step(run.train.usual, mismatched=run.train.usual_mismatched)
+            shape = run.train.usual
+            usual = self.step(shape, mismatched=run.train.usual_mismatched, beside=run.train.beside(shape))
             speed = speed.best(self._measured())
         return {"memory": self._memory(widest, evaluation), "time": self._time(usual, run.train.usual, speed)}
 
@@ -292,13 +300,16 @@ class Costs:
     def largest(self, split: PlannedSplit, *, train: bool = True, model: PlannedModel | None = None) -> DryStep:
         """Return a step of the largest batch that a split can have; see :meth:`step`."""
         limit = length_limit(self.model.policy, self.recipe.data.max_length)
-        return self.step(split.widest, mismatched=split.widest_mismatched(limit), train=train, model=model)
+        beside = split.beside(split.widest)
+        mismatched = split.widest_mismatched(limit)
+        return self.step(split.widest, mismatched=mismatched, beside=beside, train=train, model=model)
 
     def step(
         self,
         shape: BatchShape,
         *,
         mismatched: BatchShape | None,
+        beside: BatchShape | None = None,
         train: bool = True,
         model: PlannedModel | None = None,
     ) -> DryStep:
@@ -307,11 +318,16 @@ class Costs:
         Args:
             shape: of the batch.
             mismatched: of mismatched rows, None for none.
+            beside: of rows that the policy alone sees, in a forward of their own; None for none.
             train: whether it is a step of training or of an evaluation.
             model: models in other types than the run's.
         """
         recomputed = checkpointing(self.recipe.trainer)
         model = self.model if model is None else model
+        if beside is not None:
+            alone = replace(model, reference="none", other=None)
+            own = self.step(shape, mismatched=mismatched, train=train, model=model)
+            return own.beside(self.step(beside, mismatched=None, train=train, model=alone))
         try:
             return dry_step(
                 model.policy,

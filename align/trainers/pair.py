@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from align.data.collate import PairCollator
 from align.data.prepare import PreparedPairs, prepare_pairs
 from align.data.scores import columns_of, require_scores
 from align.data.store import FEATURES
-from align.diagnostics.masks import without_mask
+from align.diagnostics.masks import ATTRIBUTE
 from align.evaluation.accuracy import pair_accuracy
+from align.models.beside import without
 from align.models.logprobs import output_head
 from align.models.pair_logps import pair_logps, row_range
 from align.objectives.base import SIDES, Objective
@@ -31,6 +32,22 @@ from align.trainers.base import RowLosses
 from align.trainers.live import LiveEntanglement
 from align.trainers.parting import Parting, refuse_to_part
 from align.trainers.preference import PreferenceTrainer, one_a_row
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraLoss:
+    """What :meth:`PairTrainer.extra_loss` may return beside a plain tensor: the loss, and what to log of it.
+
+    Attributes:
+        losses: of each pair, shape (pairs,).
+        metrics: numbers of each pair, shape (pairs,), always the same names; logged, and averaged over held-out pairs.
+        partial: metrics that are NaN for pairs they do not apply to.
+    """
+
+    losses: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    partial: frozenset[str] = frozenset()
+
 
 EVALUATED = ("rewards/chosen", "rewards/rejected", "length/chosen", "length/rejected")
 """Row metrics from which held-out accuracy is computed."""
@@ -130,8 +147,11 @@ class PairTrainer(PreferenceTrainer):
             objective = together(objective, self.processes(batch))
         return objective.of_tokens(policy, reference)
 
-    def extra_loss(self, model: nn.Module, batch: Mapping[str, Tensor], policy: PairLogps) -> Tensor | None:
-        """Return a loss of each pair to add, shape (pairs,), or None. Override to train something beside it."""
+    def extra_loss(self, model: nn.Module, batch: Mapping[str, Tensor], policy: PairLogps) -> Tensor | ExtraLoss | None:
+        """Return a loss of each pair to add, shape (pairs,), perhaps with what to log of it (:class:`ExtraLoss`).
+
+        None, as here, adds nothing. Override to train something beside the objective.
+        """
         return None
 
     # ------------------------------------------------------------------------------------------------------------
@@ -173,7 +193,7 @@ class PairTrainer(PreferenceTrainer):
                 "pairs apart"
             )
 
-    def usable_rows(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
+    def usable_rows(self, rows: datasets.Dataset, name: str, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
         """Return the pairs.
 
         Raises:
@@ -201,9 +221,13 @@ class PairTrainer(PreferenceTrainer):
         if parting:
             read, compared = parting.applied(policy, reference, batch, training=training)
         losses = one_a_row(self.objective_loss(read, compared, batch), plain.chosen, "objective_loss", "pair")
-        if (extra := self.extra_loss(model, batch, plain)) is not None:
-            losses = losses + one_a_row(extra, plain.chosen, "extra_loss", "pair")
         metrics = pair_metrics(plain.detach(), *self.objective.rewards(plain.detach(), other))
+        partial = frozenset() if len(self.sides) == len(SIDES) else frozenset(metrics)
+        added = self.extra_loss(model, batch, plain)
+        if added is not None:
+            extra = added if isinstance(added, ExtraLoss) else ExtraLoss(added)
+            losses = losses + one_a_row(extra.losses, plain.chosen, "extra_loss", "pair")
+            metrics, partial = {**metrics, **extra.metrics}, partial | extra.partial
         if parting:
             with live.paused() if live else nullcontext():
                 losses, logged = parting.settled(losses, policy, training=training)
@@ -213,7 +237,7 @@ class PairTrainer(PreferenceTrainer):
         return RowLosses(
             losses=losses,
             metrics=metrics,
-            partial=frozenset() if len(self.sides) == len(SIDES) else frozenset(metrics),
+            partial=partial,
             attention_mask=batch["attention_mask"][row_range(len(losses), self.sides)],
         )
 
@@ -242,7 +266,7 @@ class PairTrainer(PreferenceTrainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.parting is not None and self.parting.masks is not None:
             found = self.accelerator.unwrap_model(self.model).state_dict() if state_dict is None else state_dict
-            state_dict = without_mask(found)
+            state_dict = without(found, ATTRIBUTE)
         super()._save(output_dir, state_dict)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
@@ -262,7 +286,9 @@ class PairTrainer(PreferenceTrainer):
 
     def summarise(self, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Return means over the held-out set, and accuracy with its interval and its baselines."""
-        means = {name: float(values.mean()) for name, values in rows.items() if name not in ("loss", "weight")}
+        read = {name: values for name, values in rows.items() if name not in ("loss", "weight")}
+        read |= {name: values[~np.isnan(values)] for name, values in read.items() if name in self.partial_metrics}
+        means = {name: float(values.mean()) for name, values in read.items() if len(values)}
         loss = float(np.average(rows["loss"], weights=rows["weight"]))
         accuracy = pair_accuracy(*(rows[name] for name in EVALUATED), settings=self.evaluation)
         return {"loss": loss, **means, **accuracy}

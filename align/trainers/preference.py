@@ -138,7 +138,7 @@ class PreferenceTrainer(AlignmentTrainer):
     def check_objective(self, objective: Objective) -> None:
         """Refuse an objective that cannot be trained on this trainer's rows."""
 
-    def usable_rows(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
+    def usable_rows(self, rows: datasets.Dataset, name: str, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
         """Return the prepared rows that the objective reads; refuse such as it cannot be trained on."""
         return rows
 
@@ -202,7 +202,7 @@ class PreferenceTrainer(AlignmentTrainer):
             return None
         if not self.columns <= set(getattr(rows, "column_names", ())):
             rows = self._prepare(rows, tokenizer, args, name, settings)
-        return self.usable_rows(rows, name)
+        return self.usable_rows(rows, name, tokenizer)
 
     def _prepare(
         self, rows: Any, tokenizer: Any, args: TrainingArguments, name: str, settings: Mapping[str, Any]

@@ -36,6 +36,7 @@ from align.trainers.check import check, trains_on_completions
 from align.trainers.folder import MODEL_FOLDER, RunFolder
 from align.trainers.pair import PairTrainer
 from align.trainers.preference import PreferenceTrainer, length_limit
+from align.trainers.spo import SPOTrainer
 from align.trainers.unpaired import UnpairedTrainer
 
 
@@ -181,11 +182,8 @@ class _Run:
         reference: Any = settings.reference
         if reference not in REFERENCES and self.recipe.objective.needs_reference:
             reference = load_model(replace(self.source, path=reference, revision=None))
-        unpaired = trains_on_completions(self.recipe)
-        options: dict[str, Any] = (
-            {} if unpaired else {"diagnostics": self.recipe.diagnostics, "disentangle": self.recipe.disentangle}
-        )
-        return (UnpairedTrainer if unpaired else PairTrainer)(
+        trainer, options = _trainer_of(self.recipe)
+        return trainer(
             model,
             self.arguments,
             peft_config=lora_config(settings.lora) if settings.lora else None,
@@ -265,6 +263,14 @@ class _Run:
     def main_first(self) -> Iterator[None]:
         with self.arguments.main_process_first(local=False):
             yield
+
+
+def _trainer_of(recipe: Recipe) -> tuple[type[PreferenceTrainer], dict[str, Any]]:
+    """Return the class that trains a recipe, and what it takes beside what all take."""
+    if trains_on_completions(recipe):
+        return UnpairedTrainer, {}
+    of_pairs = {"diagnostics": recipe.diagnostics, "disentangle": recipe.disentangle}
+    return (PairTrainer, of_pairs) if recipe.spo is None else (SPOTrainer, {**of_pairs, "spo": recipe.spo})
 
 
 def _refuse_empty_epochs(rows: int, noun: str, arguments: TrainingArguments) -> None:

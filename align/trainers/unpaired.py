@@ -102,7 +102,7 @@ class UnpairedTrainer(PreferenceTrainer):
                 "completions: use PairTrainer, or an objective such as kto, bco_pair or apo_zero"
             )
 
-    def usable_rows(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
+    def usable_rows(self, rows: datasets.Dataset, name: str, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
         """Return the rows whose loss the objective reads, and keep some to stand in for steps of one row.
 
         Raises:

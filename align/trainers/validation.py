@@ -143,6 +143,7 @@ class _Validation:
             sides=sides,
             batches=batches_of(columns, drawing, sides),
             mismatched=mismatched_batches_of(columns, drawing, limit) if mismatched else None,
+            versions=0 if self.recipe.spo is None else self.recipe.spo.rows,
         )
 
     def facts(self, name: str, words: Sequence[str]) -> Facts:

@@ -6,7 +6,7 @@ and writes the tables of ``docs/results/entanglement.md``; what stands around it
 ICLR 2025, arXiv:2410.13828, section 4.3 and figure 2.
 
 - ``suffix``: sentiment pairs that differ in one token, in one token before a short, and before a long identical suffix.
-- ``objectives``: one run an objective on transcripts of HH (the file that ALIGN_HH_FILE names).
+- ``objectives``: one run an objective on six transcripts of HH (the file that ALIGN_HH_FILE names), all in every step.
 - ``remedies``: every remedy and two baselines beside plain DPO, on the pairs with the long suffix.
 - ``task``: the same arms on the quickstart's task, with rewards of samples.
 """
@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from align.data.sources import read_rows
 from align.models.load import Source, load_model, load_tokenizer
 from align.recipe.load import load_recipe
-from align.recipe.schema import SynthSettings
+from align.recipe.schema import SourceSettings, SynthSettings
 from align.report.look import BLUE, VERMILLION, base_line, look, save
 from align.report.metrics_file import read_metrics
 from align.report.pair_figures import CASE_LOOK
@@ -61,6 +62,8 @@ ARMS: Mapping[str, Sequence[str]] = {
     "dpo + sft": ("objective=[{name: dpo}, {name: sft, weight: 0.2}]",),
 }
 OBJECTIVES = ("dpo", "ipo", "simpo", "cpo", "slic_hf", "rrhf", "r_dpo", "dpop", "sppo_hard", "orpo", "apo_zero")
+HH_PAIRS = 6
+"""All in every step, so that what is predicted step by step adds up to what becomes of them."""
 SEEDS = (1, 2, 3)
 COLUMNS = ("cosine", "norm_ratio", *(f"{p}{c}" for p in ("share_", "step_share_") for c in CASE_LOOK))
 
@@ -95,8 +98,9 @@ class Run:
         if self.study == "task":
             sampled = [f"data.train.synth.seed={self.seed}", "diagnostics={entanglement: {every: 4}}"]
             return [*seeds, *sampled, "objective=dpo", *ARMS[self.arm]]
-        few = ["data.max_length=192", "data.truncation=keep_end", "data.eval_fraction=0.03", "trainer.max_steps=24"]
-        few += ["trainer.per_device_train_batch_size=4", "trainer.learning_rate=1e-5"]
+        few = ["data.max_length=128", "data.truncation=keep_end", "trainer.max_steps=11", "trainer.eval_steps=11"]
+        few += [f"trainer.per_device_train_batch_size={HH_PAIRS}", "trainer.learning_rate=2e-5"]
+        few += ["diagnostics={entanglement: {every: 1, pairs: null}}"]
         return [*seeds, *few, f"objective={self.arm}"]
 
     @property
@@ -112,7 +116,8 @@ class Run:
         if self.study == "task":
             return [f"model.path={stand_in()}", out]
         if self.study == "objectives":
-            return [f"model.path={stand_in()}", f"data={{train: {os.environ['ALIGN_HH_FILE']}}}", out]
+            train, held_out = hh_files()
+            return [f"model.path={stand_in()}", f"data={{train: {train}, eval: {held_out}}}", out]
         kind = self.arm if self.study == "suffix" else "long suffix"
         train, held_out = suffix_files(kind)
         return [f"model.path={tuned(kind, self.seed)}", f"data.train={train}", f"data.eval={held_out}", out]
@@ -221,6 +226,16 @@ def suffix_files(kind: str) -> tuple[Path, Path]:
     return paths[0], paths[1]
 
 
+def hh_files() -> tuple[Path, Path]:
+    """Return files of the first pairs of HH to train on, and of the 24 behind them, held out."""
+    lines = [row for _, row in read_rows(SourceSettings(path=os.environ["ALIGN_HH_FILE"]))][: HH_PAIRS + 24]
+    paths = [WORK / "data" / f"hh-{part}.jsonl" for part in ("train", "heldout")]
+    for path, rows in zip(paths, (lines[:HH_PAIRS], lines[HH_PAIRS:]), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return paths[0], paths[1]
+
+
 def _labelled(pair: Any, kind: str) -> list[dict[str, str]]:
     words = (" positive", " negative")
     rows = []
@@ -249,7 +264,7 @@ def tuned(kind: str, seed: int) -> Path:
 
 def drift(found: Mapping[str, Any], side: str) -> float:
     """Return how far a held-out log-probability moved, in nats."""
-    points = found["held_out"][side] or found["training"][side]
+    points = found["held_out"][side]
     return float(points[-1][1] - points[0][1])
 
 
@@ -367,28 +382,28 @@ def _arms_table(found: Sequence[Mapping[str, Any]], study: str) -> str:
 def _objectives_table(found: Sequence[Mapping[str, Any]]) -> str:
     if not any(one["study"] == "objectives" for one in found):
         return ""
-    head = (
-        "objective",
-        "chosen, nats",
-        "rejected, nats",
-        "predicted chosen",
-        "predicted rejected",
-        "ideal / both down / both up, %",
-        "direction predicted",
-    )
+    head = ("objective", "chosen, nats", "predicted", "rejected, nats", "predicted", "ideal / both down / both up, %")
+    head += ("held-out chosen", "held-out rejected")
     rows = ["### Objectives on HH", "", line(head), line(["---"] * len(head))]
+    right, told = 0, 0
     for name in OBJECTIVES:
         for one in _of(found, "objectives", name):
-            moved = {side: drift(one, side) for side in ("chosen", "rejected")}
-            summed = {side: 2 * sum(v for _, v in one["entanglement"][f"step_{side}"]) for side in moved}
-            right = [np.sign(moved[side]) == np.sign(summed[side]) for side in moved]
-            shares = " / ".join(
-                f"{100 * level(one, f'step_share_{case}', slice(None)):.0f}"
-                for case in ("ideal", "both_down", "both_up")
-            )
-            said = {2: "both", 1: "one of two", 0: "neither"}[sum(right)]
-            rows.append(line([name, *(f"{v:+.2f}" for v in (*moved.values(), *summed.values())), shares, said]))
-    return "\n".join(rows)
+            cells = [name]
+            for side in ("chosen", "rejected"):
+                moved, predicted = trained(one, side)
+                right, told = right + (np.sign(moved) == np.sign(predicted)), told + 1
+                cells += [f"{moved:+.2f}", f"{predicted:+.2f}"]
+            cases = ("ideal", "both_down", "both_up")
+            cells.append(" / ".join(f"{100 * level(one, f'step_share_{case}', slice(None)):.0f}" for case in cases))
+            rows.append(line([*cells, *(f"{drift(one, side):+.2f}" for side in ("chosen", "rejected"))]))
+    return "\n".join([*rows, "", f"- direction of what is trained on, as predicted: **{right} of {told}**"])
+
+
+def trained(found: Mapping[str, Any], side: str) -> tuple[float, float]:
+    """Return how far the pairs that are trained on moved, all in every step, and the sum of the predictions."""
+    points = found["training"][side]
+    steps = dict(found["entanglement"][f"step_{side}"])
+    return points[-1][1] - points[0][1], sum(steps[step] for step, _ in points[:-1])
 
 
 def draw(found: Sequence[Mapping[str, Any]]) -> None:
@@ -426,7 +441,7 @@ def _draw_arm(upper: Any, lower: Any, runs: Sequence[Mapping[str, Any]]) -> None
         base_line(ax)
     for side, colour in (("chosen", BLUE), ("rejected", VERMILLION)):
         for number, one in enumerate(runs):
-            points = np.array(one["held_out"][side] or one["training"][side])
+            points = np.array(one["training" if one["study"] == "objectives" else "held_out"][side])
             upper.plot(
                 points[:, 0], points[:, 1] - points[0, 1], color=colour, alpha=0.8, label=None if number else side
             )

@@ -2,7 +2,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from align.diagnostics.masks import MASK_FILE, contrast_weights, without_mask
+from align.diagnostics.masks import ATTRIBUTE, MASK_FILE, contrast_weights
+from align.models.beside import without
 from align.recipe.disentangle import Sparse
 from tests.diagnostics.tiny import EVERY_STEP, LORA, llama, logged, suffix_rows, trainer_of
 
@@ -99,4 +100,4 @@ def test_a_run_without_a_mask_is_not_continued_with_one(tokenizer, tmp_path):
 
 def test_weights_of_a_mask_are_left_out_by_name():
     names = ["lm_head.weight", "lm_head.token_mask.weight", "token_mask.bias", "my_token_mask"]
-    assert list(without_mask(dict.fromkeys(names, torch.zeros(1)))) == ["lm_head.weight", "my_token_mask"]
+    assert list(without(dict.fromkeys(names, torch.zeros(1)), ATTRIBUTE)) == ["lm_head.weight", "my_token_mask"]

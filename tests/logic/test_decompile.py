@@ -25,7 +25,7 @@ DPO, CPO, ORPO, CE, CEUNL = ("CPO", "reference"), ("CPO", "sixteen"), ("ORPO", "
 CHOSEN, REJECTED = ("M(w)", "Ref(w)"), ("Ref(l)", "M(l)")
 # What each loss is, by its definition: outcome, then link and structure of every part that is no regulariser.
 EXPECTED = {
-    **{n: ("structure", [("logistic", DPO)]) for n in ("dpo", "sigmoid_norm", "r_dpo", "odpo", "dpo_shift")},
+    **{n: ("structure", [("logistic", DPO)]) for n in ("dpo", "sigmoid_norm", "r_dpo", "odpo", "dpo_shift", "d2o")},
     **{n: ("structure", [("logistic", DPO)]) for n in ("ld_dpo", "sampo", "wpo", "cal_dpo", "iterative_rpo")},
     **{n: ("structure", [("logistic", DPO)]) for n in ("aot", "aot_unpaired")},
     **{n: ("structure", [("squared", DPO)]) for n in ("ipo", "ipo_sum")},

@@ -1,5 +1,7 @@
 """What a step without numbers is said to hold and compute, beside a real step and beside hand counts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -152,6 +154,19 @@ def test_mismatched_rows_take_two_forwards_and_keep_nothing(source):
     assert more.work.flops == pytest.approx(plain.work.flops + more.mismatched.flops)
     wide = BatchShape(sequences=64, width=128, completion_tokens=4000)
     assert stepped(source, reference="base", mismatched=wide).peak > more.peak
+
+
+def test_rows_beside_are_kept_with_the_others_until_one_backward(source):
+    plain = stepped(source, reference="base")
+    both = plain.beside(stepped(source))
+    twice = stepped(
+        source, replace(SHAPE, sequences=2 * SHAPE.sequences, completion_tokens=2 * SHAPE.completion_tokens)
+    )
+    assert both.kept == 2 * plain.kept
+    assert both.kept == pytest.approx(twice.kept, rel=0.02)
+    assert both.peak == pytest.approx(twice.peak, rel=0.35)
+    assert both.backward.flops == pytest.approx(twice.backward.flops, rel=0.02)
+    assert both.reference == plain.reference
 
 
 def test_mismatched_rows_under_checkpointing(source):

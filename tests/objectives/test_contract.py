@@ -285,7 +285,7 @@ NEVER_BACKWARDS = (
         "unlikelihood",
         "gradient_ascent",
     ),
-    *("npo", "simnpo", "iterative_rpo", "mpo"),
+    *("npo", "simnpo", "iterative_rpo", "mpo", "d2o"),
 )
 """Objectives that pull the chosen up and push the rejected down wherever they are."""
 

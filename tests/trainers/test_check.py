@@ -55,6 +55,13 @@ def test_the_reference_that_will_be_used(recipe_file, overrides, kind):
     assert reference_kind(load_recipe(recipe_file, overrides)) == kind
 
 
+def test_versions_of_responses_are_told(recipe_file):
+    found = check(load_recipe(recipe_file, ["spo={versions: {extractor: tfidf, degrees: 3}}"]))
+    assert "spo: 3 versions of both responses (tfidf), lacking 0 %, 50 %, 100 %" in found
+    with pytest.raises(ValueError, match=r"nothing\.py"):
+        check(load_recipe(recipe_file, ["spo={versions: {extractor: 'nothing.py:key'}}"]))
+
+
 def test_it_stays_cheap(recipe_file, monkeypatch):
     """No tokenizer, no structure of a model: every run begins with it."""
     import transformers

@@ -129,3 +129,10 @@ def test_mismatched_rows_are_rough_too_where_a_step_cannot_be_followed(facts_of,
     exact = facts_of("objective=kto")
     monkeypatch.setattr(costs, "dry_step", refuse)
     assert 0.3 < facts_of("objective=kto")["time"]["training"] / exact["time"]["training"] < 3
+
+
+def test_versions_of_responses_are_rows_of_the_policy_alone(facts_of):
+    """DPO: 2 rows of forward, reference forward and backward, 8 units; 3 versions a side add 6 of 3 units each."""
+    plain, more = facts_of(), facts_of("spo={versions: {extractor: tfidf, degrees: 3}}")
+    assert 2.5 < more["time"]["step_flops"] / plain["time"]["step_flops"] < 3.6
+    assert training(more)["activations"] > 2 * training(plain)["activations"]

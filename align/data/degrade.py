@@ -1,0 +1,190 @@
+"""Versions of responses that say less and less: key content removed, the most telling first.
+
+What self-supervised preference optimisation (Li et al., 2024, arXiv:2409.17791) calls preference degrees. Version 0 is
+the response itself; version k lacks the k-th share of its ranked key content. Removal is of whole tokens, so that
+nothing else of a version is tokenised otherwise than in the response.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+from filelock import FileLock
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from align.data.cache import cache_root, key_of, tokenizer_state
+from align.data.key_content import Answer, Stretch, Surprisals, identity_of, load_extractor, removed
+from align.recipe.spo import DegreeSettings
+
+VERSION = 1
+"""Raised whenever the code makes other versions of the same response."""
+PARTIAL = "\ufffd"
+"""What bytes that are no whole character decode to."""
+
+
+def column_of(side: str) -> str:
+    """Return the column that holds the versions of a side."""
+    return f"{side}_versions"
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """A data set with the versions of its responses.
+
+    Attributes:
+        dataset: prepared pairs, and for each degraded side a column of the ids of versions 1, 2, ...; a version that
+            equals an earlier one, because there is too little key content, is an empty list.
+        missing: share of versions that are so empty.
+    """
+
+    dataset: datasets.Dataset
+    missing: float
+
+
+def degraded(
+    rows: datasets.Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: DegreeSettings,
+    *,
+    surprisals: Surprisals | None = None,
+    model: str = "",
+    name: str = "train_dataset",
+) -> Degraded:
+    """Return prepared pairs with the versions of their responses, made once and found again under a key of content.
+
+    Args:
+        rows: prepared pairs.
+        tokenizer: of their ids.
+        settings: how versions are made.
+        surprisals: how surprising a model finds answers; only for that extractor.
+        model: what tells that model from others.
+        name: what the data set is called while versions are made.
+
+    Raises:
+        ValueError: as :func:`~align.data.key_content.load_extractor`; or if the mask is no single token.
+    """
+    extractor = load_extractor(settings.extractor, surprisals)
+    mask = mask_id(tokenizer, settings) if settings.removal == "mask" else None
+    parts = {
+        "degrade": VERSION,
+        "rows": rows._fingerprint,
+        "extractor": identity_of(settings.extractor),
+        "model": model if settings.extractor == "surprisal" else "",
+        "removed": settings.removed,
+        "removal": settings.removal,
+        "mask": mask,
+        "sides": settings.degraded_sides,
+        "tokenizer": tokenizer_state(tokenizer),
+    }
+    file = cache_root() / "degraded" / f"{key_of(parts)}.arrow"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):  # another process that wants the same waits, then reads them
+        if not file.is_file():
+            whole = _with_versions(rows, tokenizer, settings, extractor, mask, name)
+            whole.map(lambda batch: batch, batched=True, cache_file_name=str(file), features=whole.features)
+    made = datasets.Dataset.from_file(str(file))
+    lists = [versions for side in settings.degraded_sides for row in made[column_of(side)] for versions in row]
+    return Degraded(made, sum(not ids for ids in lists) / max(len(lists), 1))
+
+
+def _with_versions(
+    rows: datasets.Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: DegreeSettings,
+    extractor: Any,
+    mask: int | None,
+    name: str,
+) -> datasets.Dataset:
+    kind = datasets.List(datasets.List(datasets.Value("int32")))
+    for side in settings.degraded_sides:
+        pairs = zip(rows["prompt_ids"], rows[f"{side}_ids"], strict=True)
+        bar = tqdm(pairs, total=len(rows), desc=f"key content of {name}, {side}", unit=" rows", leave=False)
+        answers = [answer_of(tokenizer, prompt, ids) for prompt, ids in bar]
+        ranked = extractor(answers)
+        made = [versions(answer, key, settings, mask) for answer, key in zip(answers, ranked, strict=True)]
+        rows = rows.add_column(column_of(side), made, feature=kind)
+    return rows
+
+
+def versions(
+    answer: Answer, key_content: Sequence[Stretch], settings: DegreeSettings, mask: int | None = None
+) -> list[list[int]]:
+    """Return the ids of versions 1, 2, ... of an answer; empty where one equals an earlier one or nothing is left."""
+    seen, made = [list(answer.ids)], []
+    for share in settings.removed[1:]:
+        ids = _without(answer, removed(key_content, share), mask)
+        stands = list(answer.ids) if settings.removal == "nothing" else ids
+        made.append([] if ids in seen else stands)
+        seen.append(ids)
+    return made
+
+
+def answer_of(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], ids: Sequence[int]) -> Answer:
+    """Return a completion as text, and which characters each of its ids stands for.
+
+    Tokens that are part of one character all stand for it.
+    """
+    special = set(tokenizer.all_special_ids)
+    plain = [token for token in ids if token not in special]
+    text, places, first, pending = "", list[Stretch](), 0, 0
+    for last in range(1, len(plain) + 1):
+        pending += 1
+        before, now = (_text(tokenizer, plain[first : last - number]) for number in (pending, 0))
+        if now.endswith(PARTIAL) and last < len(plain):
+            continue  # the first bytes of a character
+        places += [(len(text), len(text) + len(now) - len(before))] * pending
+        text += now[len(before) :]
+        first, pending = last - pending, 0
+    where = iter(places)
+    return Answer(
+        text=text,
+        ids=list(ids),
+        prompt_ids=list(prompt_ids),
+        places=[(0, 0) if token in special else next(where) for token in ids],
+    )
+
+
+def mask_id(tokenizer: PreTrainedTokenizerBase, settings: DegreeSettings) -> int:
+    """Return the id that stands in place of removed tokens.
+
+    Raises:
+        ValueError: if the mask is no single token.
+    """
+    if settings.mask_token is None and tokenizer.mask_token_id is not None:
+        return int(str(tokenizer.mask_token_id))
+    text = " _" if settings.mask_token is None else settings.mask_token
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    if len(ids) != 1:
+        raise ValueError(f"spo.versions.mask_token {text!r} is {len(ids)} tokens here; give a text that is one")
+    return int(ids[0])
+
+
+def marked(answer: Answer, key_content: Sequence[Stretch], settings: DegreeSettings) -> Iterator[Mapping[str, Any]]:
+    """Yield each version of an answer as stretches of text, each with whether it is removed."""
+    for degree, share in enumerate(settings.removed):
+        gone = removed(key_content, share)
+        pieces: list[tuple[str, bool]] = []
+        for place in answer.places:
+            text, out = answer.text[slice(*place)], _touches(place, gone)
+            if pieces and pieces[-1][1] == out:
+                pieces[-1] = (pieces[-1][0] + text, out)
+            elif text:
+                pieces.append((text, out))
+        yield {"degree": degree, "share": share, "pieces": pieces}
+
+
+def _without(answer: Answer, gone: Sequence[Stretch], mask: int | None) -> list[int]:
+    out = [_touches(place, gone) for place in answer.places]
+    if mask is None:
+        return [token for token, leave in zip(answer.ids, out, strict=True) if not leave]
+    return [mask if leave else token for token, leave in zip(answer.ids, out, strict=True)]
+
+
+def _touches(place: Stretch, stretches: Sequence[Stretch]) -> bool:
+    return place[0] < place[1] and any(place[0] < end and start < place[1] for start, end in stretches)
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)) if ids else ""
