@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from align.objectives.registry import OBJECTIVES as OBJECTIVES
     from align.recipe.load import load_recipe as load_recipe
     from align.trainers.base import AlignmentTrainer as AlignmentTrainer
+    from align.trainers.d2o import D2OTrainer as D2OTrainer
     from align.trainers.pair import PairTrainer as PairTrainer
     from align.trainers.run import run_recipe as run_recipe
     from align.trainers.spo import SPOTrainer as SPOTrainer
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AlignmentTrainer": "align.trainers.base",
+    "D2OTrainer": "align.trainers.d2o",
     "DPO": "align.objectives.dpo",
     "FormulaObjective": "align.logic.compiled",
     "Mixture": "align.objectives.mixture",

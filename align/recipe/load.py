@@ -6,6 +6,7 @@ from typing import Any
 
 from align.objectives.registry import did_you_mean
 from align.recipe.convert import build
+from align.recipe.d2o import D2oSettings
 from align.recipe.disentangle import build_disentangle
 from align.recipe.errors import RecipeError
 from align.recipe.foreign.dialects import refuse_foreign, renamed_hint
@@ -26,7 +27,7 @@ from align.recipe.yaml_tree import Node
 
 __all__ = ["RecipeError", "RecipeTree", "build_recipe", "load_recipe", "load_tree"]
 
-SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "output")
+SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "d2o", "output")
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -64,6 +65,7 @@ def build_recipe(tree: RecipeTree) -> Recipe:
         diagnostics=_section(tree.root, "diagnostics", DiagnosticsSettings),
         disentangle=build_disentangle(_node(tree.root, "disentangle", None)),
         spo=_optional(tree.root, "spo", SpoSettings),
+        d2o=_optional(tree.root, "d2o", D2oSettings),
         output=_section(tree.root, "output", OutputSettings),
     )
     return anchored(recipe)

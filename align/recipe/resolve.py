@@ -42,12 +42,12 @@ def resolved_yaml(recipe: Recipe) -> str:
     return dump(as_mapping(recipe))
 
 
-SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "output")
+SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "d2o", "output")
 SPLIT = ("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size")
 """Settings of ``trainer`` that say how an optimiser step, or an evaluation, is cut into batches."""
 
 
-LATER: Mapping[str, Any] = {"diagnostics": DiagnosticsSettings(), "disentangle": None, "spo": None}
+LATER: Mapping[str, Any] = {"diagnostics": DiagnosticsSettings(), "disentangle": None, "spo": None, "d2o": None}
 """Sections that came later: recipes that leave them out keep the digests that they had before."""
 
 

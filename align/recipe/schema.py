@@ -10,8 +10,10 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from align.objectives.base import Objective
+from align.recipe.d2o import D2oSettings
 from align.recipe.disentangle import Disentangle
 from align.recipe.spo import SpoSettings
+from align.recipe.sync import ReferenceSyncSettings
 
 
 def _check(condition: bool, message: str) -> None:
@@ -35,20 +37,6 @@ class LoraSettings:
     def __post_init__(self) -> None:
         _check(self.r > 0, f"r must be greater than 0, got {self.r}")
         _check(0 <= self.lora_dropout < 1, f"lora_dropout must lie in [0, 1), got {self.lora_dropout}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceSyncSettings:
-    """A reference that follows the policy (TR-DPO, arXiv:2404.09656)."""
-
-    alpha: float = 0.6
-    """Share of the policy in the new reference, in (0, 1]; 1 replaces it."""
-    every: int = 512
-    """Optimiser steps from one move to the next."""
-
-    def __post_init__(self) -> None:
-        _check(0 < self.alpha <= 1, f"alpha must lie in (0, 1], got {self.alpha}")
-        _check(self.every > 0, f"every must be greater than 0, got {self.every}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,4 +270,6 @@ class Recipe:
     """What is done so that chosen and rejected log-probabilities part; absent means the objective's plain descent."""
     spo: SpoSettings | None = None
     """Preference degrees that are learned beside the objective; absent means none."""
+    d2o: D2oSettings | None = None
+    """Train on negatives alone, held against samples of the model itself; absent means on pairs or completions."""
     output: OutputSettings = field(default_factory=OutputSettings)

@@ -11,9 +11,8 @@ from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from align.data.cache import cache_root
-from align.data.template import render_prompt
 from align.models.load import fingerprint
-from align.sampling.generate import Completion, Decoding, sample
+from align.sampling.generate import Completion, Decoding, ids_of, sample
 
 VERSION = 1
 """Raised when the meaning of a cached file changes."""
@@ -22,20 +21,30 @@ VERSION = 1
 def cached_samples(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Sequence[int]],
     decoding: Decoding,
     *,
     label: str = "sampling",
+    identity: str | None = None,
 ) -> list[Completion]:
     """Return one completion for each prompt, sampling only what an earlier call with the same inputs did not.
 
     The key is content: every weight and its type, the prompts' tokens, the decoding. Nothing else changes it.
+
+    Args:
+        model: as :func:`~align.sampling.generate.sample`.
+        tokenizer: as there.
+        prompts: as there.
+        decoding: as there.
+        label: as there.
+        identity: the model's :func:`~align.models.load.fingerprint`, where it is known already.
     """
-    key = _key(model, tokenizer, prompts, decoding)
+    asked = [ids_of(tokenizer, prompt) for prompt in prompts]
+    key = _key(identity or fingerprint(model), asked, decoding)
     file = cache_root() / "samples" / f"{key}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):  # another run that wants the same samples waits, then reads them
-        done = _read(file, prompts)
+        done = _read(file, asked)
         if len(done) == len(prompts):
             return done
         whole = len(done) // decoding.batch_size
@@ -47,14 +56,14 @@ def cached_samples(
     return done
 
 
-def _key(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], decoding: Decoding) -> str:
-    digest = hashlib.sha256(f"{VERSION} {fingerprint(model)} {sorted(asdict(decoding).items())}".encode())
+def _key(identity: str, prompts: Sequence[list[int]], decoding: Decoding) -> str:
+    digest = hashlib.sha256(f"{VERSION} {identity} {sorted(asdict(decoding).items())}".encode())
     for prompt in prompts:
-        digest.update(f"{render_prompt(tokenizer, prompt)}\n".encode())
+        digest.update(f"{prompt}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _read(file: Path, prompts: Sequence[str]) -> list[Completion]:
+def _read(file: Path, prompts: Sequence[list[int]]) -> list[Completion]:
     """Return the completions that answer the prompts, in order, up to the first line that does not."""
     if not file.is_file():
         return []
@@ -64,7 +73,7 @@ def _read(file: Path, prompts: Sequence[str]) -> list[Completion]:
             completion = Completion(**json.loads(line))
         except (ValueError, TypeError):
             break  # the line a killed run was writing
-        if completion.prompt != prompt:
+        if completion.prompt_ids != prompt:
             break
         completions.append(completion)
     return completions

@@ -52,11 +52,11 @@ class Completion:
 def sample(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Sequence[int]],
     decoding: Decoding,
     *,
     skip_batches: int = 0,
-    label: str = "sampling",
+    label: str | None = "sampling",
 ) -> Iterator[list[Completion]]:
     """Sample one completion for each prompt, a batch at a time.
 
@@ -66,15 +66,15 @@ def sample(
     Args:
         model: a causal language model.
         tokenizer: its tokenizer; prompts become user turns of its chat template, or plain text without one.
-        prompts: repeat a prompt to get several completions of it.
+        prompts: repeat a prompt to get several completions of it; ids are taken as they are.
         decoding: how to sample.
         skip_batches: leave out the first so many batches.
-        label: what the progress bar says.
+        label: what the progress bar says; None for no bar.
     """
     was_training = model.training
     model.eval()
     starts = range(skip_batches * decoding.batch_size, len(prompts), decoding.batch_size)
-    bar = tqdm(total=len(prompts) * decoding.max_new_tokens, unit="tok", desc=label, leave=False)
+    bar = tqdm(total=len(prompts) * decoding.max_new_tokens, unit="tok", desc=label, leave=False, disable=label is None)
     bar.update(min(skip_batches * decoding.batch_size, len(prompts)) * decoding.max_new_tokens)
     try:
         for start in starts:
@@ -89,12 +89,12 @@ def sample(
 def _sample_batch(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Sequence[int]],
     decoding: Decoding,
     *,
     tick: Callable[[int], Any],
 ) -> list[Completion]:
-    tokens = [render_prompt(tokenizer, prompt) for prompt in prompts]
+    tokens = [ids_of(tokenizer, prompt) for prompt in prompts]
     longest = max(map(len, tokens))
     ids = torch.full((len(tokens), longest), tokenizer.pad_token_id, device=model.device)
     mask = torch.zeros_like(ids)
@@ -117,7 +117,7 @@ def _sample_batch(
     answers = [_up_to_stop(row, stops) for row in out[:, longest:].tolist()]
     return [
         Completion(
-            prompt=prompt,
+            prompt=prompt if isinstance(prompt, str) else str(tokenizer.decode(before)),
             text=str(tokenizer.decode(answer, skip_special_tokens=True)).strip(),
             prompt_ids=before,
             ids=answer,
@@ -125,6 +125,11 @@ def _sample_batch(
         )
         for prompt, before, answer in zip(prompts, tokens, answers, strict=True)
     ]
+
+
+def ids_of(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[int]) -> list[int]:
+    """Return the ids that a model is given of a prompt."""
+    return render_prompt(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
 
 
 def _stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -12,10 +12,12 @@ from align.data.rows import RowError
 from align.data.sources import count_rows, read_rows
 from align.data.unpaired import to_unpaired
 from align.models.locate import locate
+from align.objectives.base import Objective, TokenObjective
 from align.objectives.mixture import name_of, trains_unpaired
 from align.recipe.schema import GenerationSettings, Recipe, SourceSettings, SynthSettings
 from align.sampling.prompts import load_prompts
 from align.sampling.scorers import load_scorer
+from align.sampling.self_samples import load_instructions
 from align.trainers.combinations import asks_for_completions, mistakes
 
 
@@ -32,12 +34,13 @@ def check(recipe: Recipe, *, gpus: int | None = None) -> list[str]:
         ValueError: naming everything that is not in order.
     """
     data = [("train", source) for source in recipe.data.train] + [("eval", source) for source in recipe.data.eval]
-    unpaired = asks_for_completions(recipe)
+    unpaired = asks_for_completions(recipe) or recipe.d2o is not None
     parts: list[Callable[[], list[str]]] = [
         partial(_model, recipe),
         partial(_objective, recipe),
         *(partial(_source, part, source, recipe.data.on_bad_row, unpaired) for part, source in data),
         partial(_spo, recipe),
+        partial(_d2o, recipe),
         partial(_generation, recipe),
     ]
     return together(parts, mistakes(recipe, gpus=gpus))
@@ -123,6 +126,36 @@ def trains_on_completions(recipe: Recipe) -> bool:
     return asks_for_completions(recipe)
 
 
+def reads_completions(recipe: Recipe) -> bool:
+    """Return whether a recipe's rows are prepared as single completions: to be trained on, or for their negatives.
+
+    Raises:
+        ValueError: as :func:`trains_on_completions`.
+    """
+    return recipe.d2o is not None or trains_on_completions(recipe)
+
+
+UNREAD = ("scores", "prompt", "collision", "draws", "mismatched", "lengths")
+"""What an objective may not need whose chosen side is a mean of samples: there is none of it."""
+
+
+def refuse_to_hold_against_samples(objective: Objective) -> None:
+    """Refuse an objective that reads more of samples than the mean of their log-probabilities, or no negative.
+
+    Raises:
+        ValueError: naming what it reads.
+    """
+    if "rejected" not in objective.reads:
+        raise ValueError(f"objective {name_of(objective)!r} reads no negative, and d2o trains on nothing else")
+    needs = [need for need in UNREAD if getattr(objective, f"needs_{need}")]
+    own_tokens = isinstance(objective, TokenObjective) or type(objective).weigh is not Objective.weigh
+    if "chosen" in objective.reads and (needs or own_tokens):
+        raise ValueError(
+            f"objective {name_of(objective)!r} reads {', '.join(needs) or 'single tokens'}, and a mean of samples has "
+            "none: use d2o, dpo, or another function of two sequences' log-probabilities"
+        )
+
+
 def _model(recipe: Recipe) -> list[str]:
     try:
         located = locate(recipe.model.path)
@@ -136,7 +169,7 @@ def _objective(recipe: Recipe) -> list[str]:
     needs = [need for need in objective.needs if need != "reference"]
     reference = "a reference" if objective.needs_reference else "no reference"
     line = f"objective: {name_of(objective)}, needs {', '.join([reference, *needs])}"
-    rows = ["rows: single completions"] if unpaired else []
+    rows = ["rows: single completions"] if unpaired else ["rows: negatives alone"] if recipe.d2o is not None else []
     return [line, f"reference: {reference_kind(recipe)}", *rows]
 
 
@@ -160,6 +193,16 @@ def _spo(recipe: Recipe) -> list[str]:
     load_extractor(made.extractor, lambda answers: [[0.0] * len(answer.ids) for answer in answers])
     shares = ", ".join(f"{100 * share:.0f} %" for share in made.removed)
     return [f"spo: {made.degrees} versions of {made.sides} responses ({made.extractor}), lacking {shares}"]
+
+
+def _d2o(recipe: Recipe) -> list[str]:
+    if recipe.d2o is None:
+        return []
+    refuse_to_hold_against_samples(recipe.objective)
+    if "chosen" not in recipe.objective.reads:
+        return ["d2o: no samples, for the objective reads the negatives alone"]
+    instructions = len(load_instructions(recipe.d2o.instructions))
+    return [f"d2o: {recipe.d2o.samples} samples a negative, under {instructions} instructions"]
 
 
 def _generation(recipe: Recipe) -> list[str]:

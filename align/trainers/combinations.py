@@ -102,13 +102,15 @@ def mistakes(recipe: Recipe, *, gpus: int | None = None) -> list[str]:
 
 
 def _of_pairs_alone(recipe: Recipe) -> Iterator[str]:
-    """Refuse what is of pairs where single completions are trained, and what reads modules that are compiled away."""
+    """Refuse what is of pairs where single completions or negatives are trained, and what compiling hides."""
     asked = {
         "diagnostics.entanglement": recipe.diagnostics.entanglement is not None,
         "disentangle": recipe.disentangle is not None,
         "spo": recipe.spo is not None,
     }
     for key in (key for key, there in asked.items() if there):
+        if recipe.d2o is not None:
+            yield f"{key} is about the two sides of a pair, and d2o trains on negatives alone: leave one of them out"
         if asks_for_completions(recipe):
             yield (
                 f"{key} is about the two sides of a pair, and the objective or data.unpaired trains single "

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from align.models.reference import FrozenReference, move_towards
-from align.recipe.schema import ReferenceSyncSettings
+from align.recipe.sync import ReferenceSyncSettings
 
 REFERENCE_FILE = "reference.safetensors"
 """What a checkpoint keeps of a reference that moves."""
@@ -32,20 +32,20 @@ class MovingReference(TrainerCallback):
             move_towards(self.reference.module, self.policy, self.settings.alpha)
 
 
-def save_reference(reference: FrozenReference, folder: Path, step: int) -> None:
+def save_reference(reference: FrozenReference, folder: Path, step: int, name: str = REFERENCE_FILE) -> None:
     """Keep the reference's weights in the checkpoint of a step."""
     checkpoint = folder / f"checkpoint-{step}"
     checkpoint.mkdir(parents=True, exist_ok=True)
-    save_model(reference.module, str(checkpoint / REFERENCE_FILE))
+    save_model(reference.module, str(checkpoint / name))
 
 
-def load_reference(reference: FrozenReference, checkpoint: Path) -> None:
+def load_reference(reference: FrozenReference, checkpoint: Path, name: str = REFERENCE_FILE) -> None:
     """Take the reference's weights from a checkpoint.
 
     Raises:
         ValueError: if the checkpoint was made by a run whose reference did not move.
     """
-    file = checkpoint / REFERENCE_FILE
+    file = checkpoint / name
     if not file.is_file():
-        raise ValueError(f"{checkpoint} holds no {REFERENCE_FILE}: the run it is of had a fixed reference")
+        raise ValueError(f"{checkpoint} holds no {name}: the run it is of had a fixed reference")
     load_model(reference.module, str(file), device=str(next(reference.module.parameters()).device))

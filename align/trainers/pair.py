@@ -27,7 +27,8 @@ from align.objectives.logps import PairLogps, PairTokenLogps
 from align.objectives.mixture import name_of
 from align.objectives.together import together
 from align.recipe.disentangle import Disentangle
-from align.recipe.schema import DiagnosticsSettings, EvaluationSettings, ReferenceSyncSettings
+from align.recipe.schema import DiagnosticsSettings, EvaluationSettings
+from align.recipe.sync import ReferenceSyncSettings
 from align.trainers.base import RowLosses
 from align.trainers.live import LiveEntanglement
 from align.trainers.parting import Parting, refuse_to_part
@@ -156,6 +157,10 @@ class PairTrainer(PreferenceTrainer):
 
     # ------------------------------------------------------------------------------------------------------------
 
+    def computed(self, batch: Mapping[str, Tensor], pairs: int) -> Tensor:
+        """Return which positions of the rows that are computed hold real tokens."""
+        return batch["attention_mask"][row_range(pairs, self.sides)]
+
     @property
     def sides(self) -> tuple[str, ...]:
         """Sides that are computed: in training those that the objective reads; both in evaluation and for subclasses.
@@ -177,7 +182,7 @@ class PairTrainer(PreferenceTrainer):
         """Columns of prepared pairs."""
         return frozenset(FEATURES)
 
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> PairCollator:
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Any:
         """Pairs as rows, the chosen sides first."""
         return PairCollator(int(str(tokenizer.pad_token_id)))
 
@@ -238,7 +243,7 @@ class PairTrainer(PreferenceTrainer):
             losses=losses,
             metrics=metrics,
             partial=partial,
-            attention_mask=batch["attention_mask"][row_range(len(losses), self.sides)],
+            attention_mask=self.computed(batch, len(losses)),
         )
 
     @property

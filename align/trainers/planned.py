@@ -11,6 +11,7 @@ import datasets
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+from align.data.negatives import negatives_of
 from align.data.prepare import PreparedPairs, prepare_pairs, prepare_unpaired, split_by_prompt
 from align.data.rows import Row
 from align.data.store import noun_of
@@ -21,7 +22,7 @@ from align.models.skeleton import load_config, skeleton
 from align.recipe.paths import REFERENCES
 from align.recipe.schema import GenerationSettings, LoraSettings, Recipe, SourceSettings, SynthSettings
 from align.sampling.prompts import load_prompts
-from align.trainers.check import reference_kind, trains_on_completions
+from align.trainers.check import reads_completions, reference_kind
 from align.trainers.combinations import checkpointing
 from align.trainers.forecast import SampledTokens
 from align.trainers.pair import check_scores
@@ -147,7 +148,7 @@ def plan_rows(recipe: Recipe, model: PlannedModel, folder: Path) -> Iterator[Pla
         ValueError: if a row cannot be used or lacks scores that the objective needs, or a split would be empty.
     """
     settings = recipe.data
-    prepare = prepare_unpaired if trains_on_completions(recipe) else prepare_pairs
+    prepare = prepare_unpaired if reads_completions(recipe) else prepare_pairs
     limit = length_limit(model.policy, settings.max_length)
     with TemporaryDirectory() as scratch:
 
@@ -162,7 +163,9 @@ def plan_rows(recipe: Recipe, model: PlannedModel, folder: Path) -> Iterator[Pla
             }
             if missing:
                 options["cache_dir"] = Path(scratch)
-            return prepare(given, model.tokenizer, **options), missing
+            found = prepare(given, model.tokenizer, **options)
+            alone = recipe.d2o is not None
+            return (replace(found, dataset=negatives_of(found.dataset, name)) if alone else found), missing
 
         train, missing = prepared(settings.train, "training")
         reports = {"train": train.report}

@@ -25,7 +25,8 @@ from align.objectives.base import Objective
 from align.objectives.dpo import DPO
 from align.objectives.registry import OBJECTIVES
 from align.recipe.paths import REFERENCES
-from align.recipe.schema import EvaluationSettings, ReferenceSyncSettings
+from align.recipe.schema import EvaluationSettings
+from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
 from align.trainers.base import AlignmentTrainer
 from align.trainers.engine import Engine

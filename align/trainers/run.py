@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from align.data.bad_rows import copy_skipped
+from align.data.negatives import negatives_of
 from align.data.prepare import PreparedPairs, prepare_pairs, prepare_unpaired, split_by_prompt
 from align.data.store import describe, noun_of
 from align.evaluation.comparison import samples_jsonl, samples_markdown, side_by_side
@@ -32,7 +33,8 @@ from align.recipe.trainer_arguments import training_arguments
 from align.report.console import say, stage
 from align.report.curves import draw_comparison, draw_curves
 from align.sampling.synth import synthesise, write_pairs
-from align.trainers.check import check, trains_on_completions
+from align.trainers.check import check, reads_completions, trains_on_completions
+from align.trainers.d2o import D2OTrainer
 from align.trainers.folder import MODEL_FOLDER, RunFolder
 from align.trainers.pair import PairTrainer
 from align.trainers.preference import PreferenceTrainer, length_limit
@@ -146,13 +148,15 @@ class _Run:
         files = [self._file_of(source, model, tokenizer, f"{name}-{i}") for i, source in enumerate(sources)]
         data = self.recipe.data
         limit = length_limit(model, data.max_length)
-        prepare = prepare_unpaired if trains_on_completions(self.recipe) else prepare_pairs
+        prepare = prepare_unpaired if reads_completions(self.recipe) else prepare_pairs
         prepared = prepare(files, tokenizer, max_length=limit, truncation=data.truncation, on_bad_row=data.on_bad_row)
         if self.arguments.process_index == 0:
             skipped = copy_skipped(prepared.skipped_file, self.folder.path / f"skipped-{name}.jsonl")
             if skipped is not None:
                 say(f"{name} data: bad rows are left out; they are in {skipped}")
-        return prepared
+        if self.recipe.d2o is None:
+            return prepared
+        return replace(prepared, dataset=negatives_of(prepared.dataset, f"{name} data"))
 
     def _file_of(
         self, source: SourceSettings, model: Any, tokenizer: PreTrainedTokenizerBase, name: str
@@ -183,6 +187,9 @@ class _Run:
         if reference not in REFERENCES and self.recipe.objective.needs_reference:
             reference = load_model(replace(self.source, path=reference, revision=None))
         trainer, options = _trainer_of(self.recipe)
+        if self.recipe.d2o is not None and self.recipe.d2o.samples_reference not in ("same", "base"):
+            other = replace(self.source, path=self.recipe.d2o.samples_reference, revision=None)
+            options["samples_reference"] = load_model(other)
         return trainer(
             model,
             self.arguments,
@@ -269,6 +276,8 @@ def _trainer_of(recipe: Recipe) -> tuple[type[PreferenceTrainer], dict[str, Any]
     """Return the class that trains a recipe, and what it takes beside what all take."""
     if trains_on_completions(recipe):
         return UnpairedTrainer, {}
+    if recipe.d2o is not None:
+        return D2OTrainer, {"d2o": recipe.d2o}
     of_pairs = {"diagnostics": recipe.diagnostics, "disentangle": recipe.disentangle}
     return (PairTrainer, of_pairs) if recipe.spo is None else (SPOTrainer, {**of_pairs, "spo": recipe.spo})
 

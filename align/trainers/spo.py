@@ -100,7 +100,7 @@ class SPOTrainer(PairTrainer):
         super().before_wrapping(policy)
         surprising = self.spo.versions.extractor == "surprisal"
         self._finds: Any = policy if surprising else None
-        self._finder = fingerprint(policy) if surprising else ""
+        self._finder = fingerprint(policy, without_new_adapters=True) if surprising else ""
         settings, config = self.spo.head, policy.config
         layers = int(config.get_text_config().num_hidden_layers)
         layer_states([torch.empty(0)] * (layers + 1), settings.layer)

@@ -135,6 +135,8 @@ class _Validation:
         return self._planned(self.held_out, drawing, tuple(self.held_out.sides))  # both sides, whatever is read
 
     def _planned(self, columns: RowColumns, drawing: Drawing, sides: tuple[str, ...]) -> PlannedSplit:
+        if self.recipe.d2o is not None and "chosen" in self.recipe.objective.reads:
+            sides *= 1 + self.recipe.d2o.samples  # not drawn yet: taken to be as long as the negatives
         limit = length_limit(self.model.policy, self.recipe.data.max_length)
         mismatched = self.recipe.objective.needs_mismatched
         return PlannedSplit(

@@ -66,7 +66,7 @@ def test_a_resolved_recipe_loads_as_an_equal_one_from_anywhere(
 def test_every_default_is_written_out(small: str) -> None:
     sections = yaml.safe_load(resolved_yaml(load_recipe(small)))
     assert list(sections) == [
-        *("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "output")
+        *("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "d2o", "output")
     ]
     assert sections["objective"] == {"name": "dpo", "beta": 0.2, **DIVERGENCE}
     assert sections["model"]["lora"] is None

@@ -9,7 +9,7 @@ from peft import LoraConfig
 from align import PairTrainer
 from align.models.adapters import add_adapter
 from align.models.reference import move_towards, moving_copy, whole_weights
-from align.recipe.schema import ReferenceSyncSettings
+from align.recipe.sync import ReferenceSyncSettings
 from tests.conftest import arguments, rows
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")

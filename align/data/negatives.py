@@ -1,0 +1,80 @@
+"""Negatives alone: responses that people marked as bad, and beside each the model's own samples."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import torch
+from torch import Tensor
+
+from align.data.collate import padded
+from align.data.order import FILLER
+from align.data.rows import DataError
+
+SAMPLES = "samples"
+"""The column of a negative's samples, lists of ids."""
+
+
+def negatives_of(rows: datasets.Dataset, name: str) -> datasets.Dataset:
+    """Return the undesirable of prepared single completions.
+
+    Raises:
+        DataError: if there is none.
+    """
+    found = rows.filter(lambda batch: [not good for good in batch["desirable"]], batched=True, desc="negatives")
+    if not len(found):
+        raise DataError(
+            f"{name}: all {len(rows)} completions are desirable, and d2o trains on the others",
+            fix="give pairs, whose rejected side is read, or rows with label: false",
+        )
+    return found
+
+
+def with_samples(rows: datasets.Dataset, samples: Sequence[Sequence[Sequence[int]]]) -> datasets.Dataset:
+    """Return negatives with the samples of each."""
+    kind = datasets.List(datasets.List(datasets.Value("int32")))
+    return rows.add_column(SAMPLES, [[list(ids) for ids in each] for each in samples], feature=kind)
+
+
+def one_a_sample(rows: datasets.Dataset) -> datasets.Dataset:
+    """Return a row for each sample, with the same negative."""
+
+    def apart(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        counts = [len(each) for each in batch[SAMPLES]]
+        repeated = {
+            name: [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
+            for name, values in batch.items()
+        }
+        return {**repeated, SAMPLES: [[ids] for each in batch[SAMPLES] for ids in each]}
+
+    return rows.map(apart, batched=True, features=rows.features, desc="a row a sample")
+
+
+class NegativeCollator:
+    """Rows of samples first, those of the first negative before those of the second, then a row for each negative.
+
+    Keys are as in :class:`~align.data.collate.PairBatch`, without scores. Where rows have no samples, there are none.
+
+    Args:
+        pad_token_id: what padding is filled with.
+        max_length: longest prompt + sample, in tokens; the end of a sample is cut.
+    """
+
+    def __init__(self, pad_token_id: int, max_length: int | None) -> None:
+        self.pad_token_id, self.max_length = pad_token_id, max_length
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Return the batch of rows with ``prompt_ids``, ``completion_ids``, and perhaps samples and a weight."""
+        sequences = [(row["prompt_ids"], self._cut(row, ids)) for row in rows for ids in row.get(SAMPLES) or ()]
+        sequences += [(row["prompt_ids"], row["completion_ids"]) for row in rows]
+        ids, real, completion = padded(sequences, self.pad_token_id)
+        return {
+            "input_ids": ids,
+            "attention_mask": real,
+            "completion_mask": completion,
+            "weight": torch.tensor([float(row.get("weight") or 1.0) for row in rows]),
+            "real": torch.tensor([not row.get(FILLER, False) for row in rows]),
+        }
+
+    def _cut(self, row: Mapping[str, Any], ids: Sequence[int]) -> Sequence[int]:
+        return ids if self.max_length is None else ids[: max(1, self.max_length - len(row["prompt_ids"]))]

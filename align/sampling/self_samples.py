@@ -1,0 +1,138 @@
+"""Responses of a model to prompts that are token ids already, several each, for training against negatives.
+
+Instructions may stand before the prompts while the model is sampled; training never sees them. Samples are cached by
+content in parts, written as they come; processes that train together begin with different parts and read each other's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from align.data.special import own_bos
+from align.data.template import has_template
+from align.models.load import fingerprint
+from align.recipe.d2o import D2oSettings
+from align.sampling.cache import cached_samples
+from align.sampling.generate import Decoding
+
+PART = 8
+"""Batches in a part."""
+
+
+def self_samples(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    settings: D2oSettings,
+    *,
+    share: tuple[int, int] = (0, 1),
+    label: str = "sampling",
+) -> list[list[list[int]]]:
+    """Return the ids of ``settings.samples`` responses to each prompt, closing token included where one came.
+
+    Args:
+        model: a causal language model, on its device.
+        tokenizer: its tokenizer.
+        prompts: ids of each, as training sees them.
+        settings: how to sample.
+        share: number of this process and of all: who begins where.
+        label: what the progress bar says.
+
+    Raises:
+        ValueError: if the instructions are not there, or the chat template takes none.
+    """
+    asked = with_instructions(tokenizer, prompts, settings)
+    order = sorted(range(len(asked)), key=lambda i: (len(asked[i]), i))  # prompts of a batch are of like lengths
+    size = settings.batch_size * PART
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    identity, found = fingerprint(model, without_new_adapters=True), dict[int, list[int]]()
+    mine, of = share
+    for number in sorted(range(len(parts)), key=lambda number: (number % of != mine, number)):
+        completions = cached_samples(
+            model,
+            tokenizer,
+            [asked[i] for i in parts[number]],
+            decoding_of(settings, number),
+            label=f"{label}, part {number + 1} of {len(parts)}",
+            identity=identity,
+        )
+        found |= {i: completion.ids for i, completion in zip(parts[number], completions, strict=True)}
+    count = settings.samples
+    return [[found[row * count + number] for number in range(count)] for row in range(len(prompts))]
+
+
+def with_instructions(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], settings: D2oSettings
+) -> list[list[int]]:
+    """Return what the model is given for each sample of each prompt: its instructions come one after the other.
+
+    Raises:
+        ValueError: if the instructions are not there, or the chat template takes none.
+    """
+    before = instruction_ids(tokenizer, settings.instructions)
+    heads = [_head(prompt, tokenizer) for prompt in prompts]
+    return [
+        [*head, *before[number % len(before)], *prompt[len(head) :]]
+        for head, prompt in zip(heads, prompts, strict=True)
+        for number in range(settings.samples)
+    ]
+
+
+def decoding_of(settings: D2oSettings, number: int) -> Decoding:
+    """Return how samples are drawn, with random numbers of their own for each number."""
+    plain = Decoding(
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        batch_size=settings.batch_size,
+    )
+    return replace(plain, seed=settings.seed * 1_000_003 + number)
+
+
+def load_instructions(name: str | None) -> list[str]:
+    """Return a list of instructions: one that comes with the package, or a file with one a line; [] for None.
+
+    Raises:
+        ValueError: if there is none, or it is empty.
+    """
+    if name is None:
+        return []
+    shipped = files("align.sampling").joinpath("instructions", f"{name}.txt")
+    if not shipped.is_file() and not Path(name).expanduser().is_file():
+        raise ValueError(f"d2o.instructions: no list and no file {name!r}; the list that comes with align: moral")
+    text = (shipped if shipped.is_file() else Path(name).expanduser()).read_text(encoding="utf-8")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"d2o.instructions: {name} has no line")
+    return lines
+
+
+def instruction_ids(tokenizer: PreTrainedTokenizerBase, name: str | None) -> list[list[int]]:
+    """Return the ids that stand before a prompt for each instruction: a system turn, or plain text without a template.
+
+    Raises:
+        ValueError: if the chat template takes no system turn.
+    """
+    lines = load_instructions(name)
+    if not has_template(tokenizer):
+        texts = [f"{line}\n\n" for line in lines]
+    else:
+        try:
+            turns: Any = [[{"role": "system", "content": line}] for line in lines]
+            texts = [str(tokenizer.apply_chat_template(turn, tokenize=False)) for turn in turns]
+        except Exception as error:
+            raise ValueError(
+                f"d2o.instructions: the chat template takes no system turn ({error}); set d2o.instructions=null"
+            ) from error
+    if own_bos(tokenizer) is not None:
+        texts = [text.removeprefix(str(tokenizer.bos_token)) for text in texts]
+    return [list(tokenizer(text, add_special_tokens=False).input_ids) for text in texts] or [[]]
+
+
+def _head(prompt: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> Sequence[int]:
+    """Return the token that the tokenizer puts in front of everything, where it does and it is there."""
+    return prompt[:1] if prompt[0] == own_bos(tokenizer) else []

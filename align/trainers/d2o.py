@@ -1,0 +1,303 @@
+"""Distributional dispreference optimisation: Duan et al., 2024, arXiv:2403.03419. Negatives only."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+from align.data.negatives import SAMPLES, NegativeCollator, negatives_of, one_a_sample, with_samples
+from align.data.prepare import PreparedPairs, prepare_unpaired
+from align.data.store import UNPAIRED_FEATURES
+from align.models.logprobs import completion_logps, output_head
+from align.models.reference import FrozenReference, moving_copy
+from align.models.sharding import duplicate
+from align.objectives.base import SIDES, Objective
+from align.objectives.dispreference import D2O
+from align.objectives.logps import PairTokenLogps, SequenceLogps, TokenLogps
+from align.recipe.d2o import D2oSettings
+from align.recipe.sync import ReferenceSyncSettings
+from align.report.console import say
+from align.sampling.generate import sample
+from align.sampling.self_samples import decoding_of, self_samples, with_instructions
+from align.trainers.check import refuse_to_hold_against_samples
+from align.trainers.moving import MovingReference, load_reference, save_reference
+from align.trainers.pair import PairTrainer
+
+SAMPLER_FILE = "sampler.safetensors"
+SAMPLES_REFERENCE_FILE = "samples_reference.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanTokenLogps(TokenLogps):
+    """Token log-probabilities of groups of sequences, which count as their mean.
+
+    Attributes:
+        count: sequences of a group, one behind the other in rows of ``logp`` and ``mask``.
+    """
+
+    count: int
+
+    def summed(self) -> SequenceLogps:
+        """Return the mean log-probability of each group's sequences, and their mean length, rounded."""
+        plain = TokenLogps(logp=self.logp, mask=self.mask).summed()
+        lengths = plain.lengths.view(-1, self.count).double().mean(1).round().clamp(min=1).long()
+        return SequenceLogps(logps=plain.logps.view(-1, self.count).mean(1), lengths=lengths)
+
+
+class D2OTrainer(PairTrainer):
+    """Trains on negatives alone, each held against the mean of K samples of the model itself.
+
+    Rows are single completions with ``label: false``, or pairs, whose chosen side is not read. The samples stand on the
+    chosen side, their mean log-ratio as one; so objectives that read plain log-probabilities of sequences train here,
+    ``d2o`` first of all, and those that read the rejected alone (``npo``, ``simnpo``, ``gradient_ascent``) without a
+    sample. Two references: the trainer's own is what negatives are compared with (the paper's more helpful one), and
+    ``d2o.samples_reference`` what samples are (the more harmful one); by default they are the same.
+
+    Args:
+        model: as :class:`~align.trainers.pair.PairTrainer`, and so for all other arguments but those below.
+        args: transformers' training arguments.
+        d2o: how samples are drawn and compared; None for the defaults.
+        samples_reference: a model that samples are compared with, in place of what ``d2o`` names.
+
+    Raises:
+        ValueError: as there; or if the objective needs more than sequences' log-probabilities, weights are sharded, or
+            entanglement is to be measured, which is of pairs.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: TrainingArguments | None = None,
+        *,
+        d2o: D2oSettings | None = None,
+        samples_reference: nn.Module | None = None,
+        objective: Objective | str | None = None,
+        **options: Any,
+    ) -> None:
+        self.d2o = D2oSettings() if d2o is None else d2o
+        self._only: tuple[str, ...] | None = None
+        self._drawn = (-1, 0)
+        self._given = samples_reference
+        for name in ("diagnostics", "disentangle"):
+            asked = options.get(name)
+            if asked is not None and getattr(asked, "entanglement", asked) is not None:
+                raise ValueError(
+                    f"{name} is about two responses, and d2o holds one against a mean of many: leave it out"
+                )
+        super().__init__(model, args, objective=D2O() if objective is None else objective, **options)
+        if self.engine.shards_weights:
+            raise ValueError(
+                f"d2o: the model that is trained is sampled from, and no process holds its weights under "
+                f"{self.engine}: use ddp, zero1 or zero2"
+            )
+        self._prepare_samples()
+
+    # ---- what it changes of a pair trainer ---------------------------------------------------------------------
+
+    def forward_logps(self, model: nn.Module, batch: Mapping[str, Tensor]) -> PairTokenLogps:
+        """Return the token log-probabilities of samples, as means, and of negatives."""
+        sides = self.sides if self._only is None else self._only
+        negatives = len(batch["weight"])
+        of_samples = len(batch["input_ids"]) - negatives
+        start, stop = (0 if "chosen" in sides else of_samples), (None if "rejected" in sides else of_samples)
+        rows = slice(start, stop)
+        width = int(batch["attention_mask"][rows].sum(-1).max())
+        tokens = completion_logps(
+            model,
+            output_head(self.accelerator.unwrap_model(model)),
+            input_ids=batch["input_ids"][rows, :width],
+            attention_mask=batch["attention_mask"][rows, :width],
+            completion_mask=batch["completion_mask"][rows, :width],
+        )
+        there = of_samples - start if "chosen" in sides else 0
+        rejected = tokens.rows(there, len(tokens.logp)) if "rejected" in sides else _unknown(tokens, negatives)
+        chosen: TokenLogps = _unknown(tokens, negatives)
+        if there:
+            found = tokens.rows(0, there)
+            chosen = MeanTokenLogps(logp=found.logp, mask=found.mask, count=of_samples // negatives)
+        return PairTokenLogps(chosen=chosen, rejected=rejected)
+
+    def under_reference(self, model: nn.Module, forward: Callable[[nn.Module], Any]) -> Any:
+        """Return what ``forward`` gives for the references: samples under theirs, negatives under the trainer's own."""
+        own = self.samples_reference
+        if own is None or self.reference is None or "chosen" not in self.sides:
+            return super().under_reference(model, forward)
+        with self._of("rejected"):
+            plus = super().under_reference(model, forward)
+        with self._of("chosen"), torch.no_grad(), own.model(model) as reference:
+            minus = forward(reference)
+        return replace(plus, chosen=minus.chosen)
+
+    def check_start(self, policy: Tensor, reference: Tensor | None) -> None:
+        """Check what is compared with a copy of the policy; samples may have a reference that is another model."""
+        if self.samples_reference is not None and not self.samples_reference.equals_policy_at_start:
+            policy = torch.stack([torch.full_like(policy[0], torch.nan), policy[1]])
+        super().check_start(policy, reference)
+
+    def computed(self, batch: Mapping[str, Tensor], pairs: int) -> Tensor:
+        """All rows; only negatives where no sample is read."""
+        return batch["attention_mask"]
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Train on a batch, with samples of the policy as it is now where they are drawn online."""
+        online = self.d2o.online
+        if online is not None and self.state.global_step >= online.warmup and self._sampler is not None:
+            inputs = self._fresh(self._prepare_inputs(inputs))
+        return super().training_step(model, inputs, *args, **kwargs)
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Sides that the objective reads; also in evaluation, since samples are drawn for what reads them alone."""
+        return self.objective.reads
+
+    @property
+    def prepare(self) -> Callable[..., PreparedPairs]:
+        """Single completions; pairs are taken apart."""
+        return prepare_unpaired
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns of prepared single completions."""
+        return frozenset(UNPAIRED_FEATURES)
+
+    def usable_rows(self, rows: datasets.Dataset, name: str, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
+        """Return the negatives."""
+        found = negatives_of(rows, name)
+        say(f"{name}: {len(found):,} negatives; {len(rows) - len(found):,} desirable completions are not read")
+        return found
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> NegativeCollator:
+        """Samples, then negatives."""
+        return NegativeCollator(int(str(tokenizer.pad_token_id)), self.length_limit)
+
+    def check_objective(self, objective: Objective) -> None:
+        """Refuse an objective that reads more than the log-probabilities of sequences.
+
+        Raises:
+            ValueError: naming what it reads.
+        """
+        super().check_objective(objective)
+        refuse_to_hold_against_samples(objective)
+
+    def summarise(self, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Return means over the held-out negatives; accuracy only where samples are read."""
+        if set(self.sides) == set(SIDES):
+            return super().summarise(rows)
+        loss = float(np.average(rows["loss"], weights=rows["weight"]))
+        known = {name: values[~np.isnan(values)] for name, values in rows.items() if name not in ("loss", "weight")}
+        return {"loss": loss, **{name: float(values.mean()) for name, values in known.items() if len(values)}}
+
+    # ---- samples -----------------------------------------------------------------------------------------------
+
+    def _prepare_samples(self) -> None:
+        """Make the reference of samples and the sampler, and draw samples from the model as it is."""
+        self.samples_reference: FrozenReference | None = None
+        self._sampler: FrozenReference | None = None
+        self._moving: dict[str, FrozenReference] = {}
+        if "chosen" not in self.objective.reads:
+            return
+        policy, settings = self.accelerator.unwrap_model(self.model), self.d2o
+        if self.objective.needs_reference:
+            self._refer(policy)
+        for name in ("train_dataset", "eval_dataset"):
+            rows = getattr(self, name)
+            if isinstance(rows, dict):
+                setattr(self, name, {key: self._sampled(part, f"{name}[{key!r}]") for key, part in rows.items()})
+            elif rows is not None:
+                setattr(self, name, self._sampled(rows, name))
+        if settings.online is not None:
+            self._sampler = moving_copy(policy)
+            self._sampler.place(self.accelerator)
+            self._follow(SAMPLER_FILE, self._sampler, ReferenceSyncSettings(alpha=1.0, every=settings.online.every))
+
+    def _refer(self, policy: Any) -> None:
+        sync, asked = self.d2o.samples_reference_sync, self.d2o.samples_reference
+        if self._given is not None:
+            self.samples_reference = FrozenReference(
+                self._given, equals_policy_at_start=False, description="a model of its own"
+            )
+        elif sync is not None:
+            self.samples_reference = moving_copy(policy)
+            self._follow(SAMPLES_REFERENCE_FILE, self.samples_reference, sync)
+        elif asked == "base":
+            self.samples_reference = FrozenReference(
+                duplicate(policy), equals_policy_at_start=True, description="base: a frozen copy of the policy"
+            )
+        if self.samples_reference is not None:
+            self.samples_reference.place(self.accelerator)
+
+    def _follow(self, file: str, copy: FrozenReference, settings: ReferenceSyncSettings) -> None:
+        self._moving[file] = copy
+        self.add_callback(MovingReference(copy, self.accelerator.unwrap_model(self.model), settings))
+
+    def _sampled(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
+        if SAMPLES not in rows.column_names:
+            share = self.args.process_index, self.args.world_size
+            model = self.accelerator.unwrap_model(self.model)
+            prompts = rows["prompt_ids"][:]
+            tokenizer: Any = self.processing_class
+            drawn = self_samples(model, tokenizer, prompts, self.d2o, share=share, label=name)
+            rows = with_samples(rows, drawn)
+        return one_a_sample(rows) if self.d2o.level == "instance" else rows
+
+    def _fresh(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return a batch with samples of the copy of the policy that is sampled from."""
+        assert self._sampler is not None
+        negatives, count = len(inputs["weight"]), self.d2o.samples
+        rows = []
+        for ids, real, completion in zip(
+            *(inputs[f"{name}"][-negatives:].tolist() for name in ("input_ids", "attention_mask", "completion_mask")),
+            strict=True,
+        ):
+            kept = [(token, out) for token, there, out in zip(ids, real, completion, strict=True) if there]
+            prompt, answer = ([token for token, out in kept if bool(out) == of] for of in (False, True))
+            rows.append({"prompt_ids": prompt, "completion_ids": answer})
+        tokenizer: Any = self.processing_class
+        asked = with_instructions(tokenizer, [row["prompt_ids"] for row in rows], self.d2o)
+        step = self.state.global_step
+        self._drawn = (step, self._drawn[1] + 1 if self._drawn[0] == step else 0)  # batches of a step, counted
+        number = (step * 1009 + self._drawn[1]) * 101 + self.args.process_index
+        drawn = sample(self._sampler.module, tokenizer, asked, decoding_of(self.d2o, number), label=None)
+        answers = [completion.ids for batch in drawn for completion in batch]
+        for place, row in enumerate(rows):
+            row[SAMPLES] = answers[place * count : (place + 1) * count]
+        fresh = self.data_collator(rows)
+        return {
+            **inputs,
+            **{k: fresh[k].to(inputs[k].device) for k in ("input_ids", "attention_mask", "completion_mask")},
+        }
+
+    @contextmanager
+    def _of(self, side: str) -> Iterator[None]:
+        self._only = (side,)
+        try:
+            yield
+        finally:
+            self._only = None
+
+    # ---- checkpoints -------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        # First: a checkpoint counts as whole once transformers has written its state, which it does last.
+        if self.is_world_process_zero():
+            for file, copy in self._moving.items():
+                save_reference(copy, Path(self._get_output_dir(trial=None)), self.state.global_step, file)
+        super()._save_checkpoint(*args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for file, copy in self._moving.items():
+            load_reference(copy, Path(resume_from_checkpoint), file)
+
+
+def _unknown(tokens: TokenLogps, rows: int) -> TokenLogps:
+    """Return log-probabilities of sequences that are not computed."""
+    nothing = torch.full((rows, 1), torch.nan, dtype=tokens.logp.dtype, device=tokens.logp.device)
+    return TokenLogps(logp=nothing, mask=torch.ones_like(nothing, dtype=torch.bool))

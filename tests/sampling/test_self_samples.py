@@ -1,0 +1,104 @@
+"""Samples of prompts that are ids: seeded, cached in parts, instructions before them and nowhere else."""
+
+import pytest
+
+from align.data.template import render_prompt
+from align.recipe.d2o import D2oSettings
+from align.sampling import self_samples as home
+from align.sampling.self_samples import instruction_ids, load_instructions, self_samples, with_instructions
+
+SETTINGS = D2oSettings(samples=3, max_new_tokens=4, batch_size=2, instructions=None)
+
+
+def prompts(tokenizer):
+    return [render_prompt(tokenizer, text) for text in ("the day", "a warm sun and rain", "tea")]
+
+
+def test_the_same_again_whoever_begins_where(model, tokenizer, monkeypatch, tmp_path):
+    monkeypatch.setattr(home, "PART", 2)  # three parts
+    first = self_samples(model, tokenizer, prompts(tokenizer), SETTINGS)
+    assert [len(each) for each in first] == [3, 3, 3]
+    assert all(1 <= len(ids) <= 4 for each in first for ids in each)
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "other"))
+    assert self_samples(model, tokenizer, prompts(tokenizer), SETTINGS, share=(1, 2)) == first
+    assert len(list((tmp_path / "other" / "samples").glob("*.jsonl"))) == 3
+
+
+def test_what_is_drawn_is_not_drawn_again(model, tokenizer, monkeypatch):
+    first = self_samples(model, tokenizer, prompts(tokenizer), SETTINGS)
+
+    def never(*_, **__):
+        raise AssertionError("sampled again")
+
+    monkeypatch.setattr("align.sampling.cache.sample", never)
+    assert self_samples(model, tokenizer, prompts(tokenizer), SETTINGS) == first
+    with pytest.raises(AssertionError, match="sampled again"):
+        self_samples(model, tokenizer, prompts(tokenizer), D2oSettings(samples=4, max_new_tokens=4))
+
+
+def test_a_sampling_that_was_cut_off_goes_on(model, tokenizer, monkeypatch, tmp_path):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
+    monkeypatch.setattr(home, "PART", 2)
+    from align.sampling import cache
+
+    whole, calls = cache.sample, []
+
+    def dying(*given, **options):
+        for number, batch in enumerate(whole(*given, **options)):
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            calls.append(number)
+            yield batch
+
+    monkeypatch.setattr(cache, "sample", dying)
+    with pytest.raises(KeyboardInterrupt):
+        self_samples(model, tokenizer, prompts(tokenizer), SETTINGS)
+    calls.clear()
+    monkeypatch.setattr(cache, "sample", lambda *g, **o: (calls.append(0) or batch for batch in whole(*g, **o)))
+    found = self_samples(model, tokenizer, prompts(tokenizer), SETTINGS)
+    assert len(calls) == 2  # of five batches three were there
+    assert [len(each) for each in found] == [3, 3, 3]
+
+
+def test_adapters_that_add_nothing_draw_what_the_model_draws(model, tokenizer):
+    from align.models.adapters import add_adapter
+    from align.models.load import fingerprint
+    from tests.diagnostics.tiny import LORA
+
+    def identity(seed):
+        import copy
+
+        import torch
+
+        torch.manual_seed(seed)
+        return fingerprint(add_adapter(copy.deepcopy(model), LORA), without_new_adapters=True)
+
+    assert identity(1) == identity(2)
+
+
+def test_instructions_stand_before_prompts_in_turns(tokenizer, tmp_path):
+    file = tmp_path / "mine.txt"
+    file.write_text("be kind\n\nbe brief\n")
+    settings = D2oSettings(samples=3, instructions=str(file))
+    first, second, third = with_instructions(tokenizer, [[7, 8]], settings)
+    assert tokenizer.decode(first[:-2]) == "<|im_start|>system\nbe kind<|im_end|>\n"
+    assert tokenizer.decode(second[:-2]) == "<|im_start|>system\nbe brief<|im_end|>\n"
+    assert third == first
+    assert first[-2:] == [7, 8]
+
+
+def test_instructions_that_are_not_there(tmp_path):
+    assert len(load_instructions("moral")) == 11
+    assert load_instructions(None) == []
+    with pytest.raises(ValueError, match="no list and no file 'mortal'"):
+        load_instructions("mortal")
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(ValueError, match="has no line"):
+        load_instructions(str(tmp_path / "empty.txt"))
+
+
+def test_templates_without_a_system_turn(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('no system turn') }}")
+    with pytest.raises(ValueError, match=r"no system turn.*d2o.instructions=null"):
+        instruction_ids(tokenizer, "moral")
+    assert instruction_ids(tokenizer, None) == [[]]

@@ -1,0 +1,196 @@
+"""D2O: the paper's loss from whole forwards, its laws, both references, online samples, and what is refused."""
+
+import math
+
+import datasets
+import pytest
+import torch
+
+from align import PairTrainer
+from align.objectives.dispreference import D2O
+from align.objectives.dpo import DPO
+from align.recipe.d2o import D2oSettings, OnlineSettings
+from align.recipe.schema import DiagnosticsSettings, EntanglementSettings
+from align.recipe.sync import ReferenceSyncSettings
+from align.trainers.d2o import SAMPLER_FILE, D2OTrainer, MeanTokenLogps
+from tests.conftest import arguments, losses, pair_rows, rows
+from tests.diagnostics.tiny import LORA, llama
+
+SMALL = {"samples": 3, "max_new_tokens": 5, "instructions": None}
+
+
+def d2o(model, tokenizer, folder, *, options=None, settings=None, **changes):
+    return D2OTrainer(
+        model,
+        arguments(folder, **changes),
+        train_dataset=rows(8),
+        eval_dataset=rows(4),
+        processing_class=tokenizer,
+        d2o=D2oSettings(**{**SMALL, **(settings or {})}),
+        **(options or {}),
+    )
+
+
+def logp_alone(model, ids, start):
+    """Log-probability of the ids from ``start`` on, of one sequence by itself."""
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return sum(float(logits[place - 1, ids[place]]) for place in range(start, len(ids)))
+
+
+def test_the_loss_is_the_papers(tokenizer, tmp_path):
+    """-log s((beta/K) sum_i log pi(y_i)/ref-(y_i) - alpha log pi(y_l)/ref+(y_l)), each sequence by itself."""
+    trainer = d2o(
+        llama(tokenizer),
+        tokenizer,
+        tmp_path,
+        options={
+            "objective": D2O(beta=0.4, alpha=0.2),
+            "reference": llama(tokenizer, seed=1),
+            "samples_reference": llama(tokenizer, seed=2),
+        },
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    with torch.no_grad():
+        found = trainer.row_losses(trainer.model, batch).losses
+    models = trainer.model, trainer.reference.module, trainer.samples_reference.module
+    order = [i for i, row in enumerate(batch["input_ids"][-4:].tolist())]
+    for number in order:
+        sequences = [batch["input_ids"][number * 3 + k] for k in range(3)], batch["input_ids"][12 + number]
+        masks = [batch["attention_mask"][number * 3 + k] for k in range(3)], batch["attention_mask"][12 + number]
+        starts = [int(batch["completion_mask"][number * 3 + k].int().argmax()) for k in range(3)]
+        policy, plus, minus = models
+        samples = [
+            logp_alone(policy, ids[mask.bool()].tolist(), start) - logp_alone(minus, ids[mask.bool()].tolist(), start)
+            for ids, mask, start in zip(*(sequences[0], masks[0], starts), strict=True)
+        ]
+        negative = sequences[1][masks[1].bool()].tolist()
+        start = int(batch["completion_mask"][12 + number].int().argmax())
+        u = 0.4 * sum(samples) / 3 - 0.2 * (logp_alone(policy, negative, start) - logp_alone(plus, negative, start))
+        assert float(found[number]) == pytest.approx(math.log1p(math.exp(-u)), rel=1e-4)
+
+
+def test_at_the_start_u_is_0(tokenizer, tmp_path):
+    trainer = d2o(llama(tokenizer), tokenizer, tmp_path, max_steps=1)
+    trainer.train()
+    assert losses(trainer)[0] == pytest.approx(math.log(2), rel=1e-5)
+
+
+def test_the_order_of_samples_does_not_matter(tokenizer, tmp_path):
+    def trained(folder, turn):
+        trainer = d2o(llama(tokenizer), tokenizer, folder)
+        turned = [{**row, "samples": row["samples"][turn:] + row["samples"][:turn]} for row in trainer.train_dataset]
+        trainer.train_dataset = datasets.Dataset.from_list(turned)
+        trainer.train()
+        return losses(trainer)
+
+    assert trained(tmp_path / "a", 0) == pytest.approx(trained(tmp_path / "b", 1), rel=1e-5)
+
+
+def test_one_sample_is_dpo_with_the_sample_as_chosen(tokenizer, tmp_path):
+    one = d2o(llama(tokenizer), tokenizer, tmp_path / "a", settings={"samples": 1}, data_seed=1)
+    pairs = datasets.Dataset.from_list(
+        [
+            {"prompt_ids": row["prompt_ids"], "chosen_ids": row["samples"][0], "rejected_ids": row["completion_ids"]}
+            for row in one.train_dataset
+        ]
+    )
+    plain = PairTrainer(
+        llama(tokenizer),
+        arguments(tmp_path / "b", data_seed=1),
+        objective=DPO(beta=0.1),
+        train_dataset=pairs,
+        processing_class=tokenizer,
+    )
+    for trainer in (one, plain):
+        trainer.train()
+    assert losses(one) == pytest.approx(losses(plain), rel=1e-5)
+
+
+def test_a_row_a_sample_bounds_it_from_above(tokenizer, tmp_path):
+    """The same samples, each by itself: the mean of DPO losses is at least the loss of the mean."""
+    policy, reference = llama(tokenizer), llama(tokenizer, seed=1)
+    together = d2o(policy, tokenizer, tmp_path / "a", options={"reference": reference})
+    apart = d2o(policy, tokenizer, tmp_path / "b", options={"reference": reference}, settings={"level": "instance"})
+    assert len(apart.train_dataset) == 3 * len(together.train_dataset)
+    assert together.evaluate()["eval_loss"] < apart.evaluate()["eval_loss"]
+
+
+@pytest.mark.parametrize("name", ["npo", "simnpo", "gradient_ascent"])
+def test_objectives_of_the_negative_alone_draw_no_sample(tokenizer, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("align.trainers.d2o.self_samples", None)
+    trainer = d2o(llama(tokenizer), tokenizer, tmp_path, options={"objective": name})
+    trainer.train()
+    found = trainer.evaluate()
+    assert "eval_logps/rejected" in found
+    assert "eval_accuracy" not in found
+    assert "eval_logps/chosen" not in found
+
+
+def test_negatives_fall_against_samples(tokenizer, tmp_path):
+    trainer = d2o(llama(tokenizer), tokenizer, tmp_path, max_steps=12, learning_rate=3e-3)
+    before = trainer.evaluate()
+    trainer.train()
+    after = trainer.evaluate()
+    assert after["eval_logps/rejected"] < before["eval_logps/rejected"]
+    assert after["eval_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_online_samples_are_the_policys_and_are_continued(tokenizer, tmp_path, lora):
+    options = {"peft_config": LORA} if lora else {}
+    kept = {"save_strategy": "steps", "save_steps": 3, "max_steps": 5}
+    settings = {"online": OnlineSettings(warmup=1, every=2)}
+    whole = d2o(llama(tokenizer), tokenizer, tmp_path / "a", settings=settings, options=options, **kept)
+    seen = []
+    fresh = whole._fresh
+
+    def watched(inputs):
+        found = fresh(inputs)
+        seen.append((whole.state.global_step, found["input_ids"].shape))
+        return found
+
+    whole._fresh = watched
+    whole.train()
+    assert [step for step, _ in seen] == [1, 2, 3, 4]
+    assert all(shape[0] == 4 * 4 for _, shape in seen)
+    assert (tmp_path / "a" / "checkpoint-3" / SAMPLER_FILE).is_file()
+    again = d2o(llama(tokenizer), tokenizer, tmp_path / "b", settings=settings, options=options, **kept)
+    again.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-3"))
+    assert losses(whole)[-2:] == pytest.approx(losses(again)[-2:], rel=1e-6)
+
+
+def test_a_moving_reference_of_samples(tokenizer, tmp_path):
+    settings = {"samples_reference_sync": ReferenceSyncSettings(alpha=0.5, every=1)}
+    trainer = d2o(llama(tokenizer), tokenizer, tmp_path, settings=settings)
+    weights = [next(model.parameters()) for model in (trainer.samples_reference.module, trainer.reference.module)]
+    before = [weight.clone() for weight in weights]
+    trainer.train()
+    assert [torch.equal(a, b) for a, b in zip(before, weights, strict=True)] == [False, True]
+
+
+def test_means_of_groups():
+    logp = torch.tensor([[-1.0, -2.0], [-3.0, 0.0], [-4.0, -5.0], [-6.0, -7.0]])
+    mask = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
+    found = MeanTokenLogps(logp=logp, mask=mask, count=2).summed()
+    assert found.logps.tolist() == [-3.0, -11.0]
+    assert found.lengths.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objective": "simpo"}, "reads lengths, and a mean of samples has none"),
+        ({"objective": "ld_dpo"}, "and a mean of samples has none"),
+        ({"objective": "sft"}, "reads no negative"),
+        (
+            {"diagnostics": DiagnosticsSettings(entanglement=EntanglementSettings())},
+            "diagnostics is about two responses",
+        ),
+    ],
+)
+def test_what_is_refused(tokenizer, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        d2o(llama(tokenizer), tokenizer, tmp_path, options=options)
+    assert len(pair_rows(1)) == 1
