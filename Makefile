@@ -12,7 +12,7 @@ quickstart: $(VENV)/.ready ## align SmolLM2-135M-Instruct and show before and af
 	$(BIN)/align train recipes/quickstart.yaml output.dir=runs/quickstart
 
 test: setup check ## every test but the slow ones
-	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist worksteal
 
 test-slow: setup ## the quickstart with its figures: minutes
 	$(BIN)/pytest -m slow

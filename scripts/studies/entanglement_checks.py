@@ -42,6 +42,7 @@ from transformers import (
 
 from align import DPO, PairTrainer
 from align.diagnostics.capture import Recorder
+from align.diagnostics.gradients import PairGradients
 from align.diagnostics.measure import Rows, brute_force, largest_error
 from align.models.load import Source, load_model, load_tokenizer
 from align.models.logprobs import completion_logps, output_head
@@ -156,23 +157,26 @@ def small_rows() -> Rows:
 
 
 def error(model: nn.Module, rows: Rows, mode: str) -> float:
-    """Return the largest error of products from a weighted backward, as a loss makes one."""
+    """Return the largest error of products from a weighted backward beside those of whole gradients."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=mode == "bfloat16 autocast"):
+        return largest_error(measured(model, rows), brute_force(model, output_head(model), rows))
+
+
+def measured(model: nn.Module, rows: Rows) -> PairGradients:
+    """Return the products that are read off a weighted backward, as a loss makes one."""
     head, recorder = output_head(model), Recorder(model).attach()
-    cast = torch.autocast("cpu", torch.bfloat16, enabled=mode == "bfloat16 autocast")
-    with cast:
-        with recorder.watching(rows.sequences):
-            logps = completion_logps(
-                model,
-                head,
-                input_ids=rows.input_ids,
-                attention_mask=rows.attention_mask,
-                completion_mask=rows.completion_mask,
-            ).summed()
-        weights = torch.linspace(-0.5, 0.7, len(rows.input_ids), dtype=logps.logps.dtype)
-        (logps.logps * weights).sum().backward()
-        recorder.detach()
-        found = recorder.finish().of_units(weights[rows.groups])
-        return largest_error(found, brute_force(model, head, rows))
+    with recorder.watching(rows.sequences):
+        logps = completion_logps(
+            model,
+            head,
+            input_ids=rows.input_ids,
+            attention_mask=rows.attention_mask,
+            completion_mask=rows.completion_mask,
+        ).summed()
+    weights = torch.linspace(-0.5, 0.7, len(rows.input_ids), dtype=logps.logps.dtype)
+    (logps.logps * weights).sum().backward()
+    recorder.detach()
+    return recorder.finish().of_units(weights[rows.groups])
 
 
 def smollm() -> dict[str, dict[str, float]]:
@@ -212,8 +216,21 @@ def smollm() -> dict[str, dict[str, float]]:
         found[f"tied head, {'LoRA' if lora else 'all weights'}"] = {
             "float32": error(model, rows, "float32"),
             "bfloat16 autocast": error(model, rows, "bfloat16 autocast"),
+            **beside_float64(model, rows),
         }
     return found
+
+
+def beside_float64(model: nn.Module, rows: Rows) -> dict[str, float]:
+    """Return how far float32 is from float64, measured and in whole gradients alike, and the error within float64."""
+    found, whole = measured(model, rows), brute_force(model, output_head(model), rows)
+    model.double()
+    true = brute_force(model, output_head(model), rows)
+    return {
+        "float64": largest_error(measured(model, rows), true),
+        "measured in float32, from float64": largest_error(found, true),
+        "whole gradients in float32, from float64": largest_error(whole, true),
+    }
 
 
 # ---- validation ------------------------------------------------------------------------------------------------
@@ -331,6 +348,11 @@ def _errors(found: Mapping[str, Mapping[str, Any]]) -> str:
     for kind, parts in shown:
         for part, modes in parts.items():
             rows.append(line([kind, part, *(f"{modes[mode]:.0e}" if mode in modes else "" for mode in MODES)]))
+    rows.append("")
+    for kind, parts in shown:
+        for part, modes in parts.items():
+            told = [f"{mode} {size:.1e}" for mode, size in modes.items() if "from float64" in mode]
+            rows += [f"- {kind}, {part}: {', '.join(told)}"] if told else []
     return "\n".join(rows)
 
 
