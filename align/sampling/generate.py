@@ -110,6 +110,7 @@ def _sample_batch(
             top_p=decoding.top_p,
             top_k=0,
             max_new_tokens=decoding.max_new_tokens,
+            use_cache=True,
             pad_token_id=tokenizer.pad_token_id,
             stopping_criteria=StoppingCriteriaList([_Tick(tick, len(tokens), decoding.max_new_tokens)]),
         )

@@ -313,7 +313,7 @@ class _Validation:
             )
 
     def _warn_of_completions(self) -> None:
-        if self.train.desirable is None:
+        if self.train.desirable is None or self.recipe.d2o is not None:  # negatives alone are meant there
             return
         objective, rows, held_out = self.recipe.objective, len(self.train), len(self.held_out or ())
         if not self.rows.synthetic:

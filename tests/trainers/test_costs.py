@@ -136,3 +136,10 @@ def test_versions_of_responses_are_rows_of_the_policy_alone(facts_of):
     plain, more = facts_of(), facts_of("spo={versions: {extractor: tfidf, degrees: 3}}")
     assert 2.5 < more["time"]["step_flops"] / plain["time"]["step_flops"] < 3.6
     assert training(more)["activations"] > 2 * training(plain)["activations"]
+
+
+def test_samples_are_rows_beside_each_negative(facts_of):
+    alone, more = facts_of("objective=npo", "d2o={}"), facts_of("objective=d2o", "d2o={samples: 3}")
+    assert alone["steps"]["sides"] == ["completion"]
+    assert 3.2 < more["time"]["step_flops"] / alone["time"]["step_flops"] < 4.5
+    assert not [text for text in more["warnings"] if "desirable" in text]
