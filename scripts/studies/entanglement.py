@@ -445,6 +445,10 @@ def _draw_arm(upper: Any, lower: Any, runs: Sequence[Mapping[str, Any]]) -> None
             upper.plot(
                 points[:, 0], points[:, 1] - points[0, 1], color=colour, alpha=0.8, label=None if number else side
             )
+            if one["study"] == "objectives":
+                summed = np.cumsum([0.0, *(change for _, change in one["entanglement"][f"step_{side}"][:-1])])
+                told = "predicted" if side == "rejected" and not number else None
+                upper.plot(points[:, 0], summed, color="#222222", linestyle=":", label=told)
     bottom: Any = 0.0
     for case, (label, colour) in CASE_LOOK.items():
         lines = [np.array(one["entanglement"][f"step_share_{case}"]) for one in runs]
@@ -452,7 +456,9 @@ def _draw_arm(upper: Any, lower: Any, runs: Sequence[Mapping[str, Any]]) -> None
         if not shortest:
             continue
         share = np.mean([values[:shortest, 1] for values in lines], axis=0)
-        lower.bar(lines[0][:shortest, 0], share, 1.8, bottom=bottom, color=colour, alpha=0.35, label=label)
+        steps = lines[0][:shortest, 0]
+        width = 0.9 * float(np.diff(steps).min()) if shortest > 1 else 0.9
+        lower.bar(steps, share, width, bottom=bottom, color=colour, alpha=0.35, label=label)
         bottom = bottom + share
     for number, one in enumerate(runs):
         points = np.array(one["entanglement"]["cosine"])
