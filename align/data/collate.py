@@ -89,10 +89,10 @@ class PairCollator:
             input_ids=ids,
             attention_mask=real,
             completion_mask=completion,
-            weight=_numbers(pairs, "weight", 1.0),
+            weight=numbers(pairs, "weight", 1.0),
             real=_real(pairs),
-            chosen_score=_numbers(pairs, "chosen_score", math.nan),
-            rejected_score=_numbers(pairs, "rejected_score", math.nan),
+            chosen_score=numbers(pairs, "chosen_score", math.nan),
+            rejected_score=numbers(pairs, "rejected_score", math.nan),
         )
 
 
@@ -137,7 +137,7 @@ class UnpairedCollator:
             input_ids=ids,
             attention_mask=real,
             completion_mask=completion,
-            weight=_numbers(rows, "weight", 1.0),
+            weight=numbers(rows, "weight", 1.0),
             real=_real(rows),
             desirable=torch.tensor([bool(row["desirable"]) for row in rows]),
         )
@@ -197,7 +197,8 @@ def padded(sequences: Sequences, pad_token_id: int, multiple: int = 1) -> tuple[
     return ids, real.long(), real & (position >= starts[:, None])
 
 
-def _numbers(rows: Sequence[Row], column: str, absent: float) -> Tensor:
+def numbers(rows: Sequence[Row], column: str, absent: float) -> Tensor:
+    """Return a number of each row; ``absent`` where it has none."""
     given = [row.get(column) for row in rows]
     return torch.tensor([absent if number is None else number for number in given], dtype=torch.float32)
 

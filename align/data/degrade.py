@@ -18,7 +18,7 @@ from align.data.cache import cache_root, key_of, tokenizer_state
 from align.data.key_content import Answer, Stretch, Surprisals, identity_of, load_extractor, removed
 from align.recipe.spo import DegreeSettings
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the code makes other versions of the same response."""
 PARTIAL = "\ufffd"
 """What bytes that are no whole character decode to."""
@@ -126,7 +126,8 @@ def answer_of(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], ids
 
     Tokens that are part of one character all stand for it.
     """
-    special = set(tokenizer.all_special_ids)
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = {*tokenizer.all_special_ids, *added}
     plain = [token for token in ids if token not in special]
     text, places, first, pending = "", list[Stretch](), 0, 0
     for last in range(1, len(plain) + 1):
@@ -166,7 +167,7 @@ def marked(answer: Answer, key_content: Sequence[Stretch], settings: DegreeSetti
     for degree, share in enumerate(settings.removed):
         gone = removed(key_content, share)
         pieces: list[tuple[str, bool]] = []
-        for place in answer.places:
+        for place in dict.fromkeys(answer.places):
             text, out = answer.text[slice(*place)], _touches(place, gone)
             if pieces and pieces[-1][1] == out:
                 pieces[-1] = (pieces[-1][0] + text, out)

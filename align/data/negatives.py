@@ -7,7 +7,7 @@ import datasets
 import torch
 from torch import Tensor
 
-from align.data.collate import padded
+from align.data.collate import numbers, padded
 from align.data.order import FILLER
 from align.data.rows import DataError
 
@@ -72,7 +72,7 @@ class NegativeCollator:
             "input_ids": ids,
             "attention_mask": real,
             "completion_mask": completion,
-            "weight": torch.tensor([float(row.get("weight") or 1.0) for row in rows]),
+            "weight": numbers(rows, "weight", 1.0),
             "real": torch.tensor([not row.get(FILLER, False) for row in rows]),
         }
 

@@ -128,6 +128,12 @@ def instruction_ids(tokenizer: PreTrainedTokenizerBase, name: str | None) -> lis
             raise ValueError(
                 f"d2o.instructions: the chat template takes no system turn ({error}); set d2o.instructions=null"
             ) from error
+    for line, text in zip(lines, texts, strict=True):
+        if line not in text:
+            raise ValueError(
+                "d2o.instructions: the chat template leaves out a system turn that no user's turn follows; set "
+                "d2o.instructions=null"
+            )
     if own_bos(tokenizer) is not None:
         texts = [text.removeprefix(str(tokenizer.bos_token)) for text in texts]
     return [list(tokenizer(text, add_special_tokens=False).input_ids) for text in texts] or [[]]

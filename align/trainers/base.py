@@ -186,6 +186,9 @@ class AlignmentTrainer(Trainer, ABC):
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
         )
 
+    def restore(self, checkpoint: Path) -> None:
+        """Take from a checkpoint what is kept beside the model's weights, before training goes on under any engine."""
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; what was set up before does not count in the throughput.
 
@@ -197,6 +200,7 @@ class AlignmentTrainer(Trainer, ABC):
             last = get_last_checkpoint(str(self.args.output_dir)) if asked is True else asked  # type: ignore[no-untyped-call]
             if last is not None:  # else transformers says that there is none
                 check_continues(self.engine, self.rows_of_step, Path(str(last)))
+                self.restore(Path(str(last)))
         self.meter = Meter()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 

@@ -13,7 +13,8 @@ from align.data.sources import count_rows, read_rows
 from align.data.unpaired import to_unpaired
 from align.models.locate import locate
 from align.objectives.base import Objective, TokenObjective
-from align.objectives.mixture import name_of, trains_unpaired
+from align.objectives.mixture import Mixture, Smoothed, name_of, trains_unpaired
+from align.recipe.d2o import D2oSettings
 from align.recipe.schema import GenerationSettings, Recipe, SourceSettings, SynthSettings
 from align.sampling.prompts import load_prompts
 from align.sampling.scorers import load_scorer
@@ -147,6 +148,12 @@ def refuse_to_hold_against_samples(objective: Objective) -> None:
     """
     if "rejected" not in objective.reads:
         raise ValueError(f"objective {name_of(objective)!r} reads no negative, and d2o trains on nothing else")
+    if isinstance(objective, Smoothed | Mixture):
+        inner = [objective.objective] if isinstance(objective, Smoothed) else [p.objective for p in objective.parts]
+        for each in inner:
+            if "rejected" in each.reads:
+                refuse_to_hold_against_samples(each)
+        return
     needs = [need for need in UNREAD if getattr(objective, f"needs_{need}")]
     own_tokens = isinstance(objective, TokenObjective) or type(objective).weigh is not Objective.weigh
     if "chosen" in objective.reads and (needs or own_tokens):
@@ -154,6 +161,21 @@ def refuse_to_hold_against_samples(objective: Objective) -> None:
             f"objective {name_of(objective)!r} reads {', '.join(needs) or 'single tokens'}, and a mean of samples has "
             "none: use d2o, dpo, or another function of two sequences' log-probabilities"
         )
+
+
+def refuse_unread_samples(settings: D2oSettings, objective: Objective) -> None:
+    """Refuse settings of samples that nothing would read.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    read = "chosen" in objective.reads
+    unread = {"online": not read, "level": not read, "samples_reference": not (read and objective.needs_reference)}
+    unread["samples_reference_sync"] = unread["samples_reference"]
+    for name, idle in unread.items():
+        if idle and getattr(settings, name) != getattr(D2oSettings(), name):
+            what = "draws no sample" if not read else "needs no reference"
+            raise ValueError(f"d2o.{name} would not be used: objective {name_of(objective)!r} {what}; leave it out")
 
 
 def _model(recipe: Recipe) -> list[str]:
@@ -199,6 +221,7 @@ def _d2o(recipe: Recipe) -> list[str]:
     if recipe.d2o is None:
         return []
     refuse_to_hold_against_samples(recipe.objective)
+    refuse_unread_samples(recipe.d2o, recipe.objective)
     if "chosen" not in recipe.objective.reads:
         return ["d2o: no samples, for the objective reads the negatives alone"]
     instructions = len(load_instructions(recipe.d2o.instructions))

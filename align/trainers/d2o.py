@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from align.data.negatives import SAMPLES, NegativeCollator, negatives_of, one_a_sample, with_samples
 from align.data.prepare import PreparedPairs, prepare_unpaired
 from align.data.store import UNPAIRED_FEATURES
+from align.models.load import Source, load_model
 from align.models.logprobs import completion_logps, output_head
 from align.models.reference import FrozenReference, moving_copy
 from align.models.sharding import duplicate
@@ -26,7 +27,7 @@ from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
 from align.sampling.generate import sample
 from align.sampling.self_samples import decoding_of, self_samples, with_instructions
-from align.trainers.check import refuse_to_hold_against_samples
+from align.trainers.check import refuse_to_hold_against_samples, refuse_unread_samples
 from align.trainers.moving import MovingReference, load_reference, save_reference
 from align.trainers.pair import PairTrainer
 
@@ -92,6 +93,7 @@ class D2OTrainer(PairTrainer):
                     f"{name} is about two responses, and d2o holds one against a mean of many: leave it out"
                 )
         super().__init__(model, args, objective=D2O() if objective is None else objective, **options)
+        refuse_unread_samples(self.d2o, self.objective)
         if self.engine.shards_weights:
             raise ValueError(
                 f"d2o: the model that is trained is sampled from, and no process holds its weights under "
@@ -226,6 +228,10 @@ class D2OTrainer(PairTrainer):
         elif sync is not None:
             self.samples_reference = moving_copy(policy)
             self._follow(SAMPLES_REFERENCE_FILE, self.samples_reference, sync)
+        elif asked not in ("same", "base"):
+            self.samples_reference = FrozenReference(
+                load_model(Source(path=asked)), equals_policy_at_start=False, description=f"a model of its own: {asked}"
+            )
         elif asked == "base":
             self.samples_reference = FrozenReference(
                 duplicate(policy), equals_policy_at_start=True, description="base: a frozen copy of the policy"
@@ -240,7 +246,7 @@ class D2OTrainer(PairTrainer):
     def _sampled(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
         if SAMPLES not in rows.column_names:
             share = self.args.process_index, self.args.world_size
-            model = self.accelerator.unwrap_model(self.model)
+            model: Any = self.accelerator.unwrap_model(self.model).to(self.args.device)
             prompts = rows["prompt_ids"][:]
             tokenizer: Any = self.processing_class
             drawn = self_samples(model, tokenizer, prompts, self.d2o, share=share, label=name)
@@ -291,10 +297,11 @@ class D2OTrainer(PairTrainer):
                 save_reference(copy, Path(self._get_output_dir(trial=None)), self.state.global_step, file)
         super()._save_checkpoint(*args, **kwargs)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+    def restore(self, checkpoint: Path) -> None:
+        """Take from a checkpoint the copies of the policy that follow it."""
+        super().restore(checkpoint)
         for file, copy in self._moving.items():
-            load_reference(copy, Path(resume_from_checkpoint), file)
+            load_reference(copy, checkpoint, file)
 
 
 def _unknown(tokens: TokenLogps, rows: int) -> TokenLogps:

@@ -263,10 +263,11 @@ class PairTrainer(PreferenceTrainer):
             self.parting.save(Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}")
         super()._save_checkpoint(*args, **kwargs)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+    def restore(self, checkpoint: Path) -> None:
+        """Take from a checkpoint what a remedy has to continue."""
+        super().restore(checkpoint)
         if self.parting is not None:
-            self.parting.load(Path(resume_from_checkpoint))
+            self.parting.load(checkpoint)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.parting is not None and self.parting.masks is not None:

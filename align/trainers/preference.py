@@ -79,6 +79,7 @@ class PreferenceTrainer(AlignmentTrainer):
         optimizers: tuple[Any, Any] = (None, None),
     ) -> None:
         args = copy.copy(args) if args is not None else TrainingArguments("align_output")
+        self.start_device = args.device  # before transformers has put anything anywhere
         set_seed(args.seed)  # before adapters are drawn; transformers seeds later
         policy, tokenizer = _policy(model, processing_class)
         disable_dropout(policy)
@@ -222,11 +223,12 @@ class PreferenceTrainer(AlignmentTrainer):
             save_reference(self.reference, Path(self._get_output_dir(trial=None)), self.state.global_step)
         super()._save_checkpoint(*args, **kwargs)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+    def restore(self, checkpoint: Path) -> None:
+        """Take from a checkpoint the reference that moves."""
+        super().restore(checkpoint)
         if self._moves:
             assert isinstance(self.reference, FrozenReference)
-            load_reference(self.reference, Path(resume_from_checkpoint))
+            load_reference(self.reference, checkpoint)
 
 
 def _refuse_shards(engine: Engine, *, quantised: bool, moves: bool) -> None:

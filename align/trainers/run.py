@@ -274,10 +274,10 @@ class _Run:
 
 def _trainer_of(recipe: Recipe) -> tuple[type[PreferenceTrainer], dict[str, Any]]:
     """Return the class that trains a recipe, and what it takes beside what all take."""
-    if trains_on_completions(recipe):
-        return UnpairedTrainer, {}
     if recipe.d2o is not None:
         return D2OTrainer, {"d2o": recipe.d2o}
+    if trains_on_completions(recipe):
+        return UnpairedTrainer, {}
     of_pairs = {"diagnostics": recipe.diagnostics, "disentangle": recipe.disentangle}
     return (PairTrainer, of_pairs) if recipe.spo is None else (SPOTrainer, {**of_pairs, "spo": recipe.spo})
 

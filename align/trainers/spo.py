@@ -18,16 +18,19 @@ from align.models.beside import joined, without
 from align.models.degree_head import DegreeHead, layer_states, pooled, rank_correlation
 from align.models.load import fingerprint
 from align.models.logprobs import completion_logps, output_head
+from align.models.sharding import is_partitioned
 from align.models.surprisal import surprisals
 from align.objectives.base import SIDES
 from align.objectives.logps import PairLogps, TokenLogps
 from align.recipe.spo import SpoSettings
 from align.report.console import say
+from align.trainers.engine import PLAIN
 from align.trainers.pair import ExtraLoss, PairTrainer
 
 ATTRIBUTE = "degree_head"
 """The name of the heads on the output embedding: wrapped, optimised and kept with the policy, and not exported."""
 HEAD_FILE = "degree_head.safetensors"
+SHARDED = "spo: the degree head cannot work under {}, which shards weights: use ddp, zero1 or zero2"
 
 
 class SPOTrainer(PairTrainer):
@@ -58,9 +61,7 @@ class SPOTrainer(PairTrainer):
         self.spo = SpoSettings() if spo is None else spo
         super().__init__(model, args, **options)
         if self.engine.shards_weights:
-            raise ValueError(
-                f"spo: the degree head cannot work under {self.engine}, which shards weights: use ddp, zero1 or zero2"
-            )
+            raise ValueError(SHARDED.format(self.engine))
 
     # ---- what it changes of a pair trainer ---------------------------------------------------------------------
 
@@ -105,12 +106,15 @@ class SPOTrainer(PairTrainer):
         layers = int(config.get_text_config().num_hidden_layers)
         layer_states([torch.empty(0)] * (layers + 1), settings.layer)
         head: Any = output_head(policy)
-        width, kind = int(head.weight.shape[1]), head.weight.dtype
+        if is_partitioned(head.weight):
+            raise ValueError(SHARDED.format("zero3"))
+        width = int(head.weight.shape[1])
+        kind = torch.float64 if head.weight.dtype == torch.float64 else torch.float32
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # draws of the training itself do not depend on the heads
             heads = nn.ModuleList(
                 DegreeHead(width, self.spo.versions.degrees, depth=settings.depth, ordinal=self.spo.loss == "coral").to(
-                    device=head.weight.device, dtype=kind if kind.is_floating_point else torch.float32
+                    device=head.weight.device, dtype=kind
                 )
                 for _ in range(1 if settings.shared else 2)
             )
@@ -156,12 +160,35 @@ class SPOTrainer(PairTrainer):
             save_file(state, folder / HEAD_FILE)
         super()._save_checkpoint(*args, **kwargs)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        file = Path(resume_from_checkpoint) / HEAD_FILE
-        if not file.is_file():
-            raise ValueError(f"{file.parent} holds no {HEAD_FILE}: the run it is of had no degree heads")
-        self._heads.load_state_dict(load_file(file))
+    def restore(self, checkpoint: Path) -> None:
+        """Take the heads from a checkpoint.
+
+        Raises:
+            ValueError: if it has none.
+        """
+        super().restore(checkpoint)
+        if not (checkpoint / HEAD_FILE).is_file():
+            raise ValueError(f"{checkpoint} holds no {HEAD_FILE}: the run it is of had no degree heads")
+        self._heads.load_state_dict(load_file(checkpoint / HEAD_FILE))
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        self._heads.load_state_dict(load_file(Path(str(self.state.best_model_checkpoint)) / HEAD_FILE))
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """Clip the policy and the heads apart, so that heads do not make the policy's steps small."""
+        if self.engine.name not in PLAIN:  # DeepSpeed clips by itself, all together
+            return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
+        self.accelerator.unscale_gradients()
+        heads = [parameter for parameter in self._heads.parameters() if parameter.grad is not None]
+        kept = [parameter.grad for parameter in heads]
+        torch.nn.utils.clip_grad_norm_(heads, self.args.max_grad_norm)
+        for parameter in heads:
+            parameter.grad = None
+        norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
+        for parameter, gradient in zip(heads, kept, strict=True):
+            parameter.grad = gradient
+        return norm
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         found = self.accelerator.unwrap_model(self.model).state_dict() if state_dict is None else state_dict
@@ -211,6 +238,7 @@ class SPOTrainer(PairTrainer):
     def _surprisals(self, answers: Sequence[Answer]) -> list[list[float]]:
         assert self._finds is not None
         sequences = [(answer.prompt_ids, answer.ids) for answer in answers]
+        self._finds.to(self.start_device)
         return surprisals(self._finds, output_head(self._finds), sequences, label="surprisal")
 
 

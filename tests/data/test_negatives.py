@@ -8,6 +8,7 @@ ROWS = [
     {"prompt_ids": [1, 2], "completion_ids": [3], "samples": [[4, 5], [6]], "weight": 2.0},
     {"prompt_ids": [7], "completion_ids": [8, 9, 10], "samples": [[11], [12, 13, 14, 15]]},
 ]
+FILLER_ROW = {"prompt_ids": [1], "completion_ids": [2], "samples": [[3], [4]], "weight": 0.0}
 
 
 def test_samples_come_first_pair_by_pair():
@@ -22,6 +23,7 @@ def test_samples_come_first_pair_by_pair():
     ]
     assert batch["completion_mask"].sum(1).tolist() == [2, 1, 1, 4, 1, 3]
     assert batch["weight"].tolist() == [2.0, 1.0]
+    assert NegativeCollator(0, None)([FILLER_ROW])["weight"].tolist() == [0.0]
 
 
 def test_samples_are_cut_to_length_and_may_be_left_out():

@@ -169,6 +169,37 @@ def test_a_moving_reference_of_samples(tokenizer, tmp_path):
     assert [torch.equal(a, b) for a, b in zip(before, weights, strict=True)] == [False, True]
 
 
+def test_a_path_is_a_reference_of_samples(tokenizer, tmp_path, model_dir):
+    trainer = d2o(llama(tokenizer), tokenizer, tmp_path, settings={"samples_reference": str(model_dir)})
+    assert str(model_dir) in trainer.samples_reference.description
+
+
+@pytest.mark.parametrize(
+    ("settings", "objective", "name"),
+    [
+        ({"online": OnlineSettings()}, "npo", "online"),
+        ({"level": "instance"}, "simnpo", "level"),
+        ({"samples_reference": "base"}, "gradient_ascent", "samples_reference"),
+        ({"samples_reference_sync": ReferenceSyncSettings()}, "cpo", "samples_reference_sync"),
+    ],
+)
+def test_settings_that_nothing_reads(tokenizer, tmp_path, settings, objective, name):
+    with pytest.raises(ValueError, match=rf"d2o.{name} would not be used: objective '{objective}'"):
+        d2o(llama(tokenizer), tokenizer, tmp_path, settings=settings, options={"objective": objective})
+
+
+def test_mixtures_are_looked_into(tokenizer, tmp_path):
+    from align.objectives.mixture import Mixture, Part, Smoothed
+    from align.objectives.registry import OBJECTIVES
+
+    good = Mixture((Part(DPO(), 1.0), Part(OBJECTIVES.build("npo"), 0.5)))
+    for objective in (good, Smoothed(DPO(), 0.1)):
+        d2o(llama(tokenizer), tokenizer, tmp_path, options={"objective": objective})
+    bad = Mixture((Part(DPO(), 1.0), Part(OBJECTIVES.build("ld_dpo"), 1.0)))
+    with pytest.raises(ValueError, match="'ld_dpo' reads"):
+        d2o(llama(tokenizer), tokenizer, tmp_path, options={"objective": bad})
+
+
 def test_means_of_groups():
     logp = torch.tensor([[-1.0, -2.0], [-3.0, 0.0], [-4.0, -5.0], [-6.0, -7.0]])
     mask = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
