@@ -98,6 +98,7 @@ def _with_versions(
     name: str,
 ) -> datasets.Dataset:
     kind = datasets.List(datasets.List(datasets.Value("int32")))
+    rows = rows.flatten_indices()
     for side in settings.degraded_sides:
         pairs = zip(rows["prompt_ids"], rows[f"{side}_ids"], strict=True)
         bar = tqdm(pairs, total=len(rows), desc=f"key content of {name}, {side}", unit=" rows", leave=False)

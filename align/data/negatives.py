@@ -27,7 +27,7 @@ def negatives_of(rows: datasets.Dataset, name: str) -> datasets.Dataset:
             f"{name}: all {len(rows)} completions are desirable, and d2o trains on the others",
             fix="give pairs, whose rejected side is read, or rows with label: false",
         )
-    return found
+    return found.flatten_indices()  # what reads the table itself is to see these rows alone
 
 
 def with_samples(rows: datasets.Dataset, samples: Sequence[Sequence[Sequence[int]]]) -> datasets.Dataset:

@@ -192,10 +192,10 @@ def test_mixtures_are_looked_into(tokenizer, tmp_path):
     from align.objectives.mixture import Mixture, Part, Smoothed
     from align.objectives.registry import OBJECTIVES
 
-    good = Mixture((Part(DPO(), 1.0), Part(OBJECTIVES.build("npo"), 0.5)))
-    for objective in (good, Smoothed(DPO(), 0.1)):
+    good = Mixture(parts=(Part(objective=DPO(), weight=1.0), Part(objective=OBJECTIVES.build("npo"), weight=0.5)))
+    for objective in (good, Smoothed(objective=DPO(), label_smoothing=0.1)):
         d2o(llama(tokenizer), tokenizer, tmp_path, options={"objective": objective})
-    bad = Mixture((Part(DPO(), 1.0), Part(OBJECTIVES.build("ld_dpo"), 1.0)))
+    bad = Mixture(parts=(Part(objective=DPO(), weight=1.0), Part(objective=OBJECTIVES.build("ld_dpo"), weight=1.0)))
     with pytest.raises(ValueError, match="'ld_dpo' reads"):
         d2o(llama(tokenizer), tokenizer, tmp_path, options={"objective": bad})
 
