@@ -63,7 +63,7 @@ def cut_off(run, into):
 
 
 def test_the_same_mathematics_under_every_engine(tmp_path):
-    """Four steps of the study that docs/results/trajectories.md is of."""
+    """Four steps of the study of docs/results/trajectories.md, which has zero1 and zero2 too."""
     cases = ["dpo, lora", "kto", "aot", "dpo, a process without rows"]
     engines = ["one process, accumulation 4 x 2", "ddp, 2 x 4", "zero3, 2 x 4", "fsdp2, 2 x 4"]
     words = [w for case in cases for w in ("--case", case)] + [w for name in engines for w in ("--engine", name)]

@@ -110,9 +110,11 @@ def stretches_of(text: str, phrases: Iterable[str]) -> list[Stretch]:
 def _rake() -> Extractor:
     from rake_nltk import Rake
 
+    known = _stop_words()
+
     def of_text(text: str) -> list[Stretch]:
         rake = Rake(
-            stopwords=_stop_words(),
+            stopwords=known,
             sentence_tokenizer=lambda whole: re.split(r"[.!?;:\n]+", whole),
             word_tokenizer=lambda sentence: re.findall(rf"{WORD.pattern}|[^\w\s]", sentence),
             include_repeated_phrases=False,
@@ -137,8 +139,9 @@ def _yake() -> Extractor:
 def _tfidf() -> Extractor:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    known = _stop_words()
+
     def of_all(answers: Sequence[Answer]) -> list[list[Stretch]]:
-        known = _stop_words()
         words = [
             [word for word in map(str.lower, WORD.findall(answer.text)) if word not in known] for answer in answers
         ]

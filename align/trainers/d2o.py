@@ -27,6 +27,7 @@ from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
 from align.sampling.generate import sample
 from align.sampling.self_samples import decoding_of, self_samples, with_instructions
+from align.trainers.base import RowLosses
 from align.trainers.check import refuse_to_hold_against_samples, refuse_unread_samples
 from align.trainers.moving import MovingReference, load_reference, save_reference
 from align.trainers.pair import PairTrainer
@@ -126,6 +127,14 @@ class D2OTrainer(PairTrainer):
             chosen = MeanTokenLogps(logp=found.logp, mask=found.mask, count=of_samples // negatives)
         return PairTokenLogps(chosen=chosen, rejected=rejected)
 
+    def row_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
+        """Return the loss and the metrics of each negative; none of samples where none is read."""
+        found = super().row_losses(model, batch)
+        if "chosen" in self.sides:
+            return found
+        metrics = {name: values for name, values in found.metrics.items() if name.endswith("/rejected")}
+        return replace(found, metrics=metrics, partial=frozenset())
+
     def under_reference(self, model: nn.Module, forward: Callable[[nn.Module], Any]) -> Any:
         """Return what ``forward`` gives for the references: samples under theirs, negatives under the trainer's own."""
         own = self.samples_reference
@@ -193,8 +202,7 @@ class D2OTrainer(PairTrainer):
         if set(self.sides) == set(SIDES):
             return super().summarise(rows)
         loss = float(np.average(rows["loss"], weights=rows["weight"]))
-        known = {name: values[~np.isnan(values)] for name, values in rows.items() if name not in ("loss", "weight")}
-        return {"loss": loss, **{name: float(values.mean()) for name, values in known.items() if len(values)}}
+        return {"loss": loss, **{name: float(rows[name].mean()) for name in rows if name not in ("loss", "weight")}}
 
     # ---- samples -----------------------------------------------------------------------------------------------
 
