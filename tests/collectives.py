@@ -1,7 +1,7 @@
-"""A process of a launch that counts how often processes talk to one another while a recipe trains.
+"""A process of a launch that counts how often processes talk to one another while recipes train.
 
-``accelerate launch ... tests/collectives.py OUT RECIPE [KEY=VALUE ...]``: what python code calls; gradients are reduced
-by DDP below python.
+``accelerate launch ... tests/collectives.py OUT FILE``, FILE as in ``launched.py``: what python code calls; gradients
+are reduced by DDP below python.
 """
 
 import json
@@ -32,7 +32,7 @@ def counted(name):
 training = 0
 
 
-def main(out, words):
+def main(out, file):
     for name in NAMES:
         setattr(dist, name, counted(name))
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -50,11 +50,16 @@ def main(out, words):
             training = 0
 
     AlignmentTrainer._run_epoch = run_epoch
-    code = align(["train", *words])
+    found = []
+    for words in json.loads(Path(file).read_text()):
+        counts.clear()
+        if code := align(["train", *words]):
+            return code
+        found.append(dict(counts))
     if dist.get_rank() == 0:
-        Path(out).write_text(json.dumps(counts))
-    return code
+        Path(out).write_text(json.dumps(found))
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(*sys.argv[1:]))

@@ -18,6 +18,8 @@ from align.trainers.run import run_recipe
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
 SHARDING = ("zero3", "fsdp2")
+ONE = 8
+"""Rows of a step in one process; each of two has half of them."""
 
 
 def launch(config, words, script="scripts/train.py", code=0):
@@ -34,7 +36,13 @@ def launch(config, words, script="scripts/train.py", code=0):
 def alone(words):
     """Run a recipe in this process."""
     recipe, *overrides = map(str, words)
-    run_recipe(load_recipe(recipe, [*overrides, "trainer.use_cpu=true"]))
+    run_recipe(load_recipe(recipe, overrides))
+
+
+@pytest.fixture(autouse=True)
+def on_cpu(monkeypatch):
+    """As ``accelerate_configs/cpu.yaml`` has it."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
 
 
 @pytest.fixture
@@ -42,15 +50,18 @@ def recipe(tmp_path, model_dir, pairs_file):
     path = tmp_path / "pairs.yaml"
     path.write_text(
         f"model: {{path: {model_dir}, dtype: float32}}\ndata: {{train: {pairs_file}}}\nobjective: dpo\n"
-        "trainer: {max_steps: 4, logging_steps: 1, learning_rate: 1.0e-3, disable_tqdm: true, save_steps: 2,"
-        " per_device_train_batch_size: 4}\n"
+        "trainer: {max_steps: 4, logging_steps: 1, learning_rate: 1.0e-3, adam_epsilon: 1.0e-5, disable_tqdm: true,"
+        " save_steps: 2, per_device_train_batch_size: 4}\n"
     )
     return path
 
 
+def entries(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 def losses(run):
-    entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {entry["step"]: entry["loss"] for entry in entries if "loss" in entry}
+    return {entry["step"]: entry["loss"] for entry in entries(run) if "loss" in entry}
 
 
 def cut_off(run, into):
@@ -79,104 +90,132 @@ def test_the_same_mathematics_under_every_engine(tmp_path):
         assert row["sharded"] == (1.0 if name in SHARDING else 0.0)
         frozen = None if "lora" in row["case"] else name in SHARDING
         assert row["reference_sharded"] is frozen
-        assert row["max_rel_diff"] <= 1e-5, row
+        assert row["agrees"], row
+        assert max(row["loss"], row["logps"]) <= 1e-5, row
 
 
-def test_preference_degrees_are_learned_alike(recipe, tmp_path):
-    """Versions are drawn up by both processes; heads that stand outside the forward are synchronised."""
-    words = [recipe, "spo={versions: {extractor: tfidf, degrees: 3}}", "trainer.save_strategy=no"]
-    alone([*words, f"output.dir={tmp_path / 'one'}"])
-    for config in ("ddp", "zero2"):
-        out = tmp_path / config
-        launch(config, [*words, f"output.dir={out}", "trainer.per_device_train_batch_size=2"])
-        assert losses(out) == pytest.approx(losses(tmp_path / "one"), rel=1e-5), config
-        assert not [name for name in load_file(out / "model" / "model.safetensors") if "degree_head" in name]
+DEGREES = ["spo={versions: {extractor: tfidf, degrees: 3}}", "trainer.max_grad_norm=1000"]
+"""Without clipping: DeepSpeed clips policy and heads together."""
+FOLLOWED = "samples_reference_sync: {alpha: 0.5, every: 1}, online: {warmup: 3, every: 1}"
+NEGATIVES = [f"d2o={{samples: 3, max_new_tokens: 6, batch_size: 4, {FOLLOWED}}}", "objective=d2o"]
+MEASURED = ["diagnostics={entanglement: {every: 1, pairs: null}}", "objective={name: ld_dpo, alpha: 0.3}"]
+WHOLE = "trainer.save_strategy=steps"
+CASES = {
+    "whole": [WHOLE],
+    "adapters": [WHOLE, "model.lora={r: 4}", "trainer.max_steps=2"],
+    "degrees": [WHOLE, *DEGREES],
+    "negatives": [WHOLE, *NEGATIVES],
+    "entanglement": [*MEASURED, "trainer.max_steps=2"],
+    "normalise": ["disentangle=normalise", "trainer.max_steps=2"],
+}
+"""What is trained in one launch under an engine, and in one process with as many rows a step."""
+OF_ENGINE = {
+    "ddp": ("whole", "degrees", "negatives", "normalise"),
+    "zero2": ("whole", "degrees", "negatives", "entanglement"),
+    **dict.fromkeys(SHARDING, ("whole", "adapters", "entanglement", "normalise")),
+}
+AS_ONE = {"negatives": 3}
+"""Last step that is the same as in one process: behind it each process draws samples of its own."""
+CONTINUED_BY = {"ddp": "cpu", "zero2": "zero1", "zero3": "zero3", "fsdp2": "fsdp2"}
+ALSO_CONTINUED = {"zero2": ("degrees", "negatives")}
+"""Heads, and copies that follow the policy, are kept beside what the engine keeps."""
 
 
-def test_negatives_are_held_against_samples_alike(recipe, tmp_path, monkeypatch):
-    """Processes draw parts of the samples and read each other's; the same as one process draws."""
-    words = [recipe, "d2o={samples: 3, max_new_tokens: 6, batch_size: 4}", "objective=d2o", "trainer.save_strategy=no"]
-    alone([*words, f"output.dir={tmp_path / 'one'}"])
+def words_of(case, recipe, out, rows):
+    """Return the words of a case; samples and versions that one process has made are not found by others."""
+    return [str(recipe), "trainer.save_strategy=no", *CASES[case], f"output.dir={out}", rows]
+
+
+@pytest.mark.parametrize("engine", OF_ENGINE)
+def test_an_engine_trains_as_one_process_saves_and_is_continued(recipe, tmp_path, model_dir, engine, monkeypatch):
+    cases, runs = OF_ENGINE[engine], {}
+    for case in cases:
+        one = tmp_path / f"{case}-one"
+        alone(words_of(case, recipe, one, f"trainer.per_device_train_batch_size={ONE}"))
+        runs[case] = (tmp_path / case, one)
     monkeypatch.setitem(ENVIRONMENT, "ALIGN_CACHE", str(tmp_path / "cache"))  # so that nothing is there already
-    launch("ddp", [*words, f"output.dir={tmp_path / 'ddp'}", "trainer.per_device_train_batch_size=2"])
-    assert losses(tmp_path / "ddp") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    asked = [words_of(c, recipe, runs[c][0], f"trainer.per_device_train_batch_size={ONE // 2}") for c in cases]
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    launch(engine, [tmp_path / "asked.json"], script="tests/launched.py")
+    for case, (out, one) in runs.items():
+        assert json.loads((out / "summary.json").read_text())["engine"] == {"name": engine, "processes": 2}
+        same = {step: loss for step, loss in losses(one).items() if step <= AS_ONE.get(case, math.inf)}
+        assert {step: losses(out)[step] for step in same} == pytest.approx(same, rel=1e-5), case
+        CHECKS.get(case, lambda *_: None)(out, one, engine, model_dir)
+    continued = {case: tmp_path / f"{case}-again" for case in ("whole", *ALSO_CONTINUED.get(engine, ()))}
+    other = CONTINUED_BY[engine]
+    size = f"trainer.per_device_train_batch_size={ONE if other == 'cpu' else ONE // 2}"
+    asked = [words_of(case, recipe, cut_off(runs[case][0], again), size) for case, again in continued.items()]
+    if other == "cpu":
+        alone(asked[0])
+        elsewhere = cut_off(runs["whole"][0], tmp_path / "elsewhere")
+        with pytest.raises(ValueError, match="whose optimiser steps see 8 rows; under one process they would see 4"):
+            alone(words_of("whole", recipe, elsewhere, f"trainer.per_device_train_batch_size={ONE // 2}"))
+        assert losses(elsewhere) == losses(runs["whole"][0])  # nothing of it was lost
+    else:
+        (tmp_path / "again.json").write_text(json.dumps(asked))
+        launch(other, [tmp_path / "again.json"], script="tests/launched.py")
+    tolerance = 1e-5 if other == "cpu" else 1e-6
+    for case, again in continued.items():
+        assert losses(again) == pytest.approx(losses(runs[case][0]), rel=tolerance), case
+        saved, resumed = (load_file(run / "model" / "model.safetensors") for run in (runs[case][0], again))
+        for name, weight in saved.items():
+            assert float((weight - resumed[name]).norm() / weight.norm()) < tolerance, (case, name)
+    assert trl_loss(runs["whole"][0] / "model", tmp_path) == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_entanglement_is_the_same_under_every_engine(recipe, tmp_path):
-    """Of pairs that the step's own backward measures, and of those that take a pass of their own."""
-    words = [recipe, "diagnostics={entanglement: {every: 1, pairs: null}}", "objective={name: ld_dpo, alpha: 0.3}"]
-    words += ["trainer.max_steps=2", "trainer.save_strategy=no"]
-    found = {}
-    for engine in ("cpu", "zero2", *SHARDING):
-        run = tmp_path / engine
-        if engine == "cpu":
-            alone([*words, f"output.dir={run}", "trainer.per_device_train_batch_size=8"])
-        else:
-            launch(engine, [*words, f"output.dir={run}"])
-        entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        found[engine] = [entry for entry in entries if "loss" in entry]
-    names = ("cosine", "chosen_norm", "rejected_norm", "d_chosen", "sgd_rejected", "extra_pass", "coverage")
-    for engine, entries in found.items():
-        for mine, plain in zip(entries, found["cpu"], strict=True):
-            assert mine["entanglement/extra_pass"] > 0
-            for name in (*names, *(() if engine == "zero3" else ("step_chosen", "step_rejected"))):
-                key = f"entanglement/{name}"
-                assert mine[key] == pytest.approx(plain[key], rel=1e-4, abs=1e-6), (engine, name)
-
-    assert min(entry["entanglement/extra_pass"] for entry in found["cpu"]) < 1  # the other way is there too
-
-
-def test_pairs_are_normalised_alike_under_every_engine(recipe, tmp_path):
-    """Under ddp by the step's own forward, under ZeRO and FSDP2 by one of their own."""
-    words = [recipe, "disentangle=normalise", "trainer.max_steps=2", "trainer.save_strategy=no"]
-    found = {}
-    for engine in ("ddp", *SHARDING):
-        launch(engine, [*words, f"output.dir={tmp_path / engine}"])
-        found[engine] = losses(tmp_path / engine)
-    for engine in SHARDING:
-        assert found[engine] == pytest.approx(found["ddp"], rel=1e-5)
-
-
-@pytest.mark.parametrize("engine", [*SHARDING, "zero2"])
-def test_a_whole_model_is_saved_and_a_run_continues(recipe, tmp_path, engine):
-    whole, again = tmp_path / "whole", tmp_path / "again"
-    launch(engine, [recipe, f"output.dir={whole}"])
-    assert json.loads((whole / "summary.json").read_text())["engine"] == {"name": engine, "processes": 2}
-    launch("zero1" if engine == "zero2" else engine, [recipe, f"output.dir={cut_off(whole, again)}"])
-    assert losses(again) == pytest.approx(losses(whole), rel=1e-6)
-    saved, resumed = (load_file(run / "model" / "model.safetensors") for run in (whole, again))
-    for name, weight in saved.items():
-        assert float((weight - resumed[name]).norm() / weight.norm()) < 1e-6, name
+def whole_is_saved(out, one, engine, model_dir):
     from transformers import AutoModelForCausalLM
 
-    _, found = AutoModelForCausalLM.from_pretrained(whole / "model", output_loading_info=True)
+    _, found = AutoModelForCausalLM.from_pretrained(out / "model", output_loading_info=True)
     assert not found["missing_keys"]
     assert not found["unexpected_keys"]
-    assert trl_loss(whole / "model", tmp_path) == pytest.approx(math.log(2), abs=1e-6)
 
 
-@pytest.mark.parametrize("engine", SHARDING)
-def test_adapters_are_saved(recipe, tmp_path, model_dir, engine):
+def heads_stay_behind(out, one, engine, model_dir):
+    """Versions were drawn up by both processes; heads that stand outside the forward were synchronised."""
+    assert not [name for name in load_file(out / "model" / "model.safetensors") if "degree_head" in name]
+
+
+def entanglement_is_the_same(out, one, engine, model_dir):
+    """Of pairs that the step's own backward measures, and of those that take a pass of their own."""
+    measured, plain = ([entry for entry in entries(run) if "loss" in entry] for run in (out, one))
+    names = ["cosine", "chosen_norm", "rejected_norm", "d_chosen", "sgd_rejected", "extra_pass", "coverage"]
+    names += [] if engine == "zero3" else ["step_chosen", "step_rejected"]
+    for mine, theirs in zip(measured, plain, strict=True):
+        assert mine["entanglement/extra_pass"] > 0
+        for name in names:
+            key = f"entanglement/{name}"
+            assert mine[key] == pytest.approx(theirs[key], rel=1e-4, abs=1e-6), name
+    assert min(entry["entanglement/extra_pass"] for entry in plain) < 1  # the other way is there too
+
+
+def adapters_are_saved(out, one, engine, model_dir):
     from peft import AutoPeftModelForCausalLM, PeftModel
     from transformers import AutoModelForCausalLM
 
-    runs = {name: tmp_path / name for name in (engine, "ddp")}
-    for name, run in runs.items():
-        launch(name, [recipe, f"output.dir={run}", "model.lora={r: 4}", "trainer.max_steps=2"])
     ids = torch.arange(3, 19).reshape(2, 8)
     base = AutoModelForCausalLM.from_pretrained(model_dir)
     with torch.no_grad():
         plain = base(ids).logits
-        one, other = (
+        mine, other = (
             PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_dir), run / "model")(ids).logits
-            for run in runs.values()
+            for run in (out, one)
         )
-        itself = AutoPeftModelForCausalLM.from_pretrained(runs[engine] / "model")(ids).logits
-    assert float((one - plain).abs().max()) > 1e-3
-    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(one, itself)
+        itself = AutoPeftModelForCausalLM.from_pretrained(out / "model")(ids).logits
+    assert float((mine - plain).abs().max()) > 1e-3
+    torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(mine, itself)
     for checkpoint in ("checkpoint-2", "model"):
-        assert (runs[engine] / checkpoint / "adapter_model.safetensors").is_file()
+        assert (out / checkpoint / "adapter_model.safetensors").is_file()
+
+
+CHECKS = {
+    "whole": whole_is_saved,
+    "degrees": heads_stay_behind,
+    "entanglement": entanglement_is_the_same,
+    "adapters": adapters_are_saved,
+}
 
 
 def trl_loss(folder, tmp_path):
@@ -194,16 +233,6 @@ def trl_loss(folder, tmp_path):
     return next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
 
 
-def test_two_processes_are_continued_by_one(recipe, tmp_path):
-    whole, again, other = tmp_path / "whole", tmp_path / "again", tmp_path / "other"
-    launch("ddp", [recipe, f"output.dir={whole}"])
-    launch("cpu", [recipe, f"output.dir={cut_off(whole, again)}", "trainer.per_device_train_batch_size=8"])
-    assert losses(again) == pytest.approx(losses(whole), rel=1e-5)
-    said = launch("cpu", [recipe, f"output.dir={cut_off(whole, other)}"], code=2)
-    assert "whose optimiser steps see 8 rows; under one process they would see 4" in said
-    assert losses(other) == losses(whole)  # nothing of it was lost
-
-
 def test_fsdp_that_would_be_left_out_is_refused(recipe, tmp_path):
     said = launch("fsdp2", [recipe, f"output.dir={tmp_path / 'run'}"], code=2)
     assert "the launcher asks for FSDP, and accelerate leaves it out on cpu" in said
@@ -211,15 +240,24 @@ def test_fsdp_that_would_be_left_out_is_refused(recipe, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_metrics_are_brought_together_once_a_logging_step(recipe, tmp_path, accumulate):
+def test_metrics_are_brought_together_once_a_logging_step(recipe, tmp_path):
     """However many metrics and batches; beside it the weight of the rows once a step, and what transformers logs."""
-    counts = tmp_path / "counts.json"
-    steps, every = 6, 3
-    words = [f"trainer.max_steps={steps}", f"trainer.logging_steps={every}", "trainer.save_strategy=no"]
-    words += [f"trainer.gradient_accumulation_steps={accumulate}", "trainer.per_device_train_batch_size=2"]
-    launch("ddp", [counts, recipe, f"output.dir={tmp_path / 'run'}", *words], script="tests/collectives.py")
-    logged = len(losses(tmp_path / "run"))
-    assert logged == 1 + steps // every  # the first step as well
-    found = json.loads(counts.read_text())
-    assert found == {"read": logged, "_get_num_items_in_batch": steps, "nested_gather": logged, "store_flos": logged}
+    steps, every, accumulations = 6, 3, (1, 3)
+    same = [f"trainer.max_steps={steps}", f"trainer.logging_steps={every}", "trainer.per_device_train_batch_size=2"]
+    same += ["trainer.save_strategy=no"]
+    runs = [tmp_path / f"run-{accumulate}" for accumulate in accumulations]
+    asked = [
+        [str(recipe), *same, f"output.dir={run}", f"trainer.gradient_accumulation_steps={accumulate}"]
+        for run, accumulate in zip(runs, accumulations, strict=True)
+    ]
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    launch("ddp", [tmp_path / "counts.json", tmp_path / "asked.json"], script="tests/collectives.py")
+    for run, found in zip(runs, json.loads((tmp_path / "counts.json").read_text()), strict=True):
+        logged = len(losses(run))
+        assert logged == 1 + steps // every  # the first step as well
+        assert found == {
+            "read": logged,
+            "_get_num_items_in_batch": steps,
+            "nested_gather": logged,
+            "store_flos": logged,
+        }

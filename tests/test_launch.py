@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from align.recipe.load import load_recipe
+from align.trainers.run import run_recipe
+
 ROOT = Path(__file__).parents[1]
 
 
-def launch(words, config=None):
-    runner = [sys.executable, "scripts/train.py"]
-    if config is not None:
-        launcher = str(Path(sys.executable).parent / "accelerate")
-        runner = [launcher, "launch", "--config_file", f"accelerate_configs/{config}.yaml", "scripts/train.py"]
+def launch(words, config, script="scripts/train.py"):
+    launcher = str(Path(sys.executable).parent / "accelerate")
+    runner = [launcher, "launch", "--config_file", f"accelerate_configs/{config}.yaml", script]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([*runner, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -45,24 +46,26 @@ UNPAIRED = [
 ]
 
 
-@pytest.mark.parametrize("changes", [[], UNPAIRED], ids=["pairs", "unpaired"])
-def test_two_processes_train_as_one_with_twice_the_batch(recipe, tmp_path, changes):
+def test_two_processes_train_as_one_with_twice_the_batch(recipe, tmp_path):
     """Same losses, gradients, log-probs and held-out figures; batches of evaluation that do not come out even."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    launch([str(recipe), f"output.dir={one}", "trainer.per_device_train_batch_size=4", *changes])
-    printed = launch([str(recipe), f"output.dir={two}", "trainer.per_device_train_batch_size=2", *changes], "ddp")
-    assert printed.count("run folder:") == 1
-    for mine, other in zip(entries(one), entries(two), strict=True):
-        for key in mine.keys() & other.keys():
-            if not any(word in key for word in ("second", "runtime", "flos", "padding")):
-                assert mine[key] == pytest.approx(other[key], rel=2e-4, abs=1e-6), key
-    assert json.loads((two / "summary.json").read_text())["steps"] == 4
-
-
-def test_kto_runs_on_two_processes(recipe, tmp_path):
-    """Its loss is one half before the first update, and its reference point is logged."""
-    launch([str(recipe), f"output.dir={tmp_path / 'run'}", "objective=kto"], "ddp")
-    logged = [entry for entry in entries(tmp_path / "run") if "loss" in entry]
+    cases = {"pairs": [], "unpaired": UNPAIRED, "kto": ["objective=kto"]}
+    asked = [
+        [str(recipe), f"output.dir={tmp_path / name}", "trainer.per_device_train_batch_size=2", *changes]
+        for name, changes in cases.items()
+    ]
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    assert launch([str(tmp_path / "asked.json")], "ddp", "tests/launched.py").count("run folder:") == len(cases)
+    for name in ("pairs", "unpaired"):
+        one, two = tmp_path / f"{name}-one", tmp_path / name
+        overrides = [f"output.dir={one}", "trainer.per_device_train_batch_size=4", "trainer.use_cpu=true"]
+        run_recipe(load_recipe(str(recipe), [*overrides, *cases[name]]))
+        for mine, other in zip(entries(one), entries(two), strict=True):
+            for key in mine.keys() & other.keys():
+                if not any(word in key for word in ("second", "runtime", "flos", "padding")):
+                    assert mine[key] == pytest.approx(other[key], rel=2e-4, abs=1e-6), key
+        assert json.loads((two / "summary.json").read_text())["steps"] == 4
+    # KTO's loss is one half before the first update, and its reference point is logged
+    logged = [entry for entry in entries(tmp_path / "kto") if "loss" in entry]
     assert len(logged) == 4
     assert logged[0]["loss"] == pytest.approx(0.5, abs=1e-5)
     assert logged[0]["kl"] == pytest.approx(0.0, abs=1e-4)

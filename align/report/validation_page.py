@@ -183,6 +183,7 @@ def _time(facts: Facts) -> Iterator[Row]:
     time = facts["time"]
     for name, label in (
         ("making_pairs", "making pairs"),
+        ("drawing", "drawing samples"),
         ("training", "training"),
         ("evaluation", "evaluation"),
         ("generation", "before and after"),

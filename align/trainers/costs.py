@@ -260,6 +260,24 @@ class Costs:
             vocabulary=int(self.model.policy.get_input_embeddings().weight.shape[0]),
         )
 
+    def _drawn(self) -> SampledTokens | None:
+        """Return what a process draws for negatives to be held against, all as long as they may become."""
+        settings, run = self.recipe.d2o, self.run
+        if settings is None or "chosen" not in self.recipe.objective.reads:
+            return None
+        splits = [split.columns for split in (run.train, run.held_out) if split is not None]
+        rows, prompts = sum(map(len, splits)), sum(int(columns.prompt.sum()) for columns in splits)
+        rows, prompts = math.ceil(rows / run.processes), prompts // run.processes
+        if settings.online is not None:  # anew for every batch, once it is warm
+            steps = max(run.plan.steps - settings.online.warmup, 0)
+            again = steps * run.plan.micro_steps // run.plan.steps * run.rows_at_once
+            rows, prompts = rows + again, round(prompts * (1 + again / max(rows, 1)))
+        return SampledTokens(
+            sequences=rows * settings.samples,
+            prompt_tokens=prompts * settings.samples,
+            new_tokens=rows * settings.samples * settings.max_new_tokens,
+        )
+
     def _measured(self) -> Speed:
         """Measure this machine now; called at several moments, of which the best counts."""
         text = self.model.config.get_text_config()
@@ -279,6 +297,7 @@ class Costs:
             eval_tokens=self.run.eval_tokens,
             synth=synth,
             generation=_tokens(self.recipe.evaluation.generation, self.model),
+            drawn=self._drawn(),
         )
         return {
             **asdict(taken),

@@ -70,11 +70,12 @@ class Duration:
     training: float
     evaluation: float
     generation: float
+    drawing: float = 0.0
 
     @property
     def total(self) -> float:
         """Seconds of all stages."""
-        return self.making_pairs + self.training + self.evaluation + self.generation
+        return self.making_pairs + self.drawing + self.training + self.evaluation + self.generation
 
     @property
     def range(self) -> tuple[float, float]:
@@ -143,6 +144,7 @@ def duration(
     eval_tokens: int = 0,
     synth: SampledTokens | None = None,
     generation: SampledTokens | None = None,
+    drawn: SampledTokens | None = None,
 ) -> Duration:
     """Estimate how long a run takes: its operations at this machine's speed.
 
@@ -155,6 +157,7 @@ def duration(
         eval_tokens: positions of one pass over the held-out rows on one process.
         synth: sampling of training pairs.
         generation: sampling of before and after, of one model.
+        drawn: samples of one process that negatives are held against.
     """
     a_batch = seconds_of(step.work, speed)
     update = 7 * 4 * counts.trainable / speed.traffic  # a weight, its gradient and two moments: 4 reads, 3 writes
@@ -165,6 +168,7 @@ def duration(
         training=plan.micro_steps * a_batch + plan.steps * update,
         evaluation=plan.evaluations * a_pass,
         generation=2 * _sampling(generation, forward, speed) + 2 * _scoring(generation, step, shape_tokens, speed),
+        drawing=_sampling(drawn, forward, speed),
     )
 
 

@@ -18,7 +18,6 @@ import importlib.metadata
 import json
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ from align.report.metrics_file import read_metrics
 from align.report.pair_figures import CASE_LOOK
 from align.sampling.synth import synthesise
 from align.trainers.run import run_recipe
-from scripts.studies.reward_kl import line, say
+from scripts.studies.over_seeds import curves, line, run_missing, say, shown, table_head, verdict, write_between
 from scripts.studies.stand_in import Settings, digest_of, stand_in
 
 RESULTS = Path("docs/results/entanglement")
@@ -44,7 +43,7 @@ PAGE = Path("docs/results/entanglement.md")
 IMAGES = Path("docs/images")
 WORK = Path("runs/studies/entanglement")
 RECIPE, TASK_RECIPE = "scripts/studies/entanglement.yaml", "scripts/studies/logic_training.yaml"
-START, END = "<!-- made by scripts/studies/entanglement.py -->", "<!-- to here -->"
+SCRIPT = "scripts/studies/entanglement.py"
 SUFFIXES = {
     "one token": "",
     "short suffix": " in its mood",
@@ -141,13 +140,13 @@ def main() -> int:
     if "objectives" in asked and not os.environ.get("ALIGN_HH_FILE"):
         say("objectives: set ALIGN_HH_FILE to harmless-base/test.jsonl.gz of Anthropic/hh-rlhf; left out")
         asked = [study for study in asked if study != "objectives"]
-    failures = run_missing(planned(asked))
+    failures = run_missing(planned(asked), result, told)
     found = [json.loads(run.file.read_text(encoding="utf-8")) for run in planned(studies) if run.file.is_file()]
     stale = [run.name for run in planned(studies) if run.file.is_file() and _is_stale(run)]
     for name in stale:
         say(f"{name}: of another recipe; remove {RESULTS / name}.json to run it again")
     draw(found)
-    write_page(found)
+    write_between(PAGE, SCRIPT, "Gradient entanglement, at our scale", tables(found))
     print(json.dumps({"runs": found, "failures": failures}) if arguments.json else tables(found))
     return 1 if failures else 0
 
@@ -156,35 +155,19 @@ def _is_stale(run: Run) -> bool:
     return bool(json.loads(run.file.read_text(encoding="utf-8"))["digest"] != run.digest)
 
 
-def run_missing(runs: Sequence[Run]) -> dict[str, str]:
-    """Run those without a result, saying how long the rest takes; return what failed, and why."""
-    missing, failures = [run for run in runs if not run.file.is_file()], {}
-    say(f"{len(runs) - len(missing)} of {len(runs)} results are there")
-    started = time.perf_counter()
-    for done, run in enumerate(missing, 1):
-        try:
-            found = result(run)
-            said = f"chosen {drift(found, 'chosen'):+.2f}, rejected {drift(found, 'rejected'):+.2f} nats"
-        except ValueError as error:
-            failures[run.name] = said = str(error)
-        left = (time.perf_counter() - started) / done * (len(missing) - done)
-        say(f"[{done}/{len(missing)}] {run.name}: {said}; about {left / 60:.0f} min left")
-    return failures
-
-
 def result(run: Run) -> dict[str, Any]:
-    """Run, and write the result file."""
+    """Run, and return what is kept of it."""
     recipe = load_recipe(TASK_RECIPE if run.study == "task" else RECIPE, [*run.files(), *run.changes])
     with contextlib.redirect_stdout(sys.stderr):
         summary = run_recipe(recipe)
     rows = read_metrics(Path(summary["folder"]))
-    found = {
+    return {
         "study": run.study,
         "arm": run.arm,
         "seed": run.seed,
-        "held_out": _curves(rows, [f"eval_logps/{side}" for side in ("chosen", "rejected")]),
-        "training": _curves(rows, [f"logps/{side}" for side in ("chosen", "rejected")]),
-        "entanglement": _curves(rows, [f"entanglement/{name}" for name in (*COLUMNS, "step_chosen", "step_rejected")]),
+        "held_out": curves(rows, [f"eval_logps/{side}" for side in ("chosen", "rejected")]),
+        "training": curves(rows, [f"logps/{side}" for side in ("chosen", "rejected")]),
+        "entanglement": curves(rows, [f"entanglement/{name}" for name in (*COLUMNS, "step_chosen", "step_rejected")]),
         "accuracy": summary["held_out"].get("eval_accuracy"),
         "reward": summary["generation"].get("reward", {}),
         "seconds": summary["seconds"],
@@ -192,17 +175,11 @@ def result(run: Run) -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in ("align", "torch", "transformers", "peft")},
         "digest": run.digest,
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    run.file.write_text(json.dumps(found) + "\n", encoding="utf-8")
-    return found
 
 
-def _curves(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, list[list[float]]]:
-    named = {key: key.split("/")[-1] for key in keys}
-    return {
-        name: [[row["step"], round(row[key], 6)] for row in rows if row.get(key) is not None]
-        for key, name in named.items()
-    }
+def told(found: Mapping[str, Any]) -> str:
+    """Return a few words on a result."""
+    return f"chosen {drift(found, 'chosen'):+.2f}, rejected {drift(found, 'rejected'):+.2f} nats"
 
 
 # ---- pairs that differ in one token ----------------------------------------------------------------------------
@@ -281,30 +258,6 @@ def _of(found: Sequence[Mapping[str, Any]], study: str, arm: str) -> list[Mappin
     return [one for one in found if (one["study"], one["arm"]) == (study, arm)]
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean over seeds and twice its standard error beside it (three seeds: a wide one, by t)."""
-    mean, n = float(np.mean(values)), len(values)
-    if n < 2:
-        return mean, mean, mean
-    half = {2: 12.71, 3: 4.30}.get(n, 2.0) * float(np.std(values, ddof=1)) / n**0.5
-    return mean, mean - half, mean + half
-
-
-def _shown(values: Sequence[float], form: str = "+.2f") -> str:
-    mean, low, high = _interval(values)
-    return f"{mean:{form}} [{low:{form}}, {high:{form}}]" if len(values) > 1 else f"{mean:{form}}"
-
-
-def verdict(values: Sequence[float], *, above: float | None = None, below: float | None = None) -> str:
-    """Return whether a mean over seeds is on one side of a level, by its interval."""
-    if len(values) < 2:
-        return f"one seed only ({np.mean(values):+.2f})"
-    mean, low, high = _interval(values)
-    right = low > above if above is not None else high < below  # type: ignore[operator]
-    wrong = high < above if above is not None else low > below  # type: ignore[operator]
-    return "holds" if right else "does not hold" if wrong else f"inconclusive ({mean:+.2f})"
-
-
 def tables(found: Sequence[Mapping[str, Any]]) -> str:
     """Return all tables as Markdown."""
     parts = [_suffix_table(found), _arms_table(found, "remedies"), _arms_table(found, "task"), _objectives_table(found)]
@@ -322,11 +275,11 @@ def _suffix_table(found: Sequence[Mapping[str, Any]]) -> str:
         "rejected, nats",
         "both down, % of pairs",
     )
-    rows = ["### One token, and what follows it", "", line(head), line(["---"] * len(head))]
+    rows = table_head("One token, and what follows it", head)
     for kind in SUFFIXES:
         runs = _of(found, "suffix", kind)
-        drifts = [_shown([drift(one, side) for one in runs]) for side in ("chosen", "rejected")]
-        cosines = [_shown([level(one, "cosine", part) for one in runs]) for part in (FIRST, LAST)]
+        drifts = [shown([drift(one, side) for one in runs]) for side in ("chosen", "rejected")]
+        cosines = [shown([level(one, "cosine", part) for one in runs]) for part in (FIRST, LAST)]
         down = f"{100 * np.mean([level(one, 'step_share_both_down', slice(None)) for one in runs]):.0f}"
         rows.append(line([kind, *cosines, *drifts, down]))
     one, short, long = (_of(found, "suffix", kind) for kind in SUFFIXES)
@@ -359,15 +312,15 @@ def _arms_table(found: Sequence[Mapping[str, Any]], study: str) -> str:
         "chosen no longer falls",
     ]
     head += ["reward gained", "reward beside DPO's"] if study == "task" else []
-    rows = [f"### {title}", "", line(head), line(["---"] * len(head))]
+    rows = table_head(title, head)
     plain = {one["seed"]: one for one in _of(found, study, "dpo")}
     for arm in ARMS:
         runs = _of(found, study, arm)
         chosen, rejected = ([drift(one, side) for one in runs] for side in ("chosen", "rejected"))
         down = f"{100 * np.mean([level(one, 'step_share_both_down', slice(None)) for one in runs]):.0f}"
         accuracy = f"{np.mean([one['accuracy'] for one in runs]):.2f}"
-        margin = _shown(list(np.subtract(chosen, rejected)))
-        row = [arm, _shown(chosen), _shown(rejected), margin, accuracy, down, verdict(chosen, above=0)]
+        margin = shown(list(np.subtract(chosen, rejected)))
+        row = [arm, shown(chosen), shown(rejected), margin, accuracy, down, verdict(chosen, above=0)]
         if study == "task":
             gained = [one["reward"]["difference"]["value"] for one in runs]
             beside = [
@@ -384,7 +337,7 @@ def _objectives_table(found: Sequence[Mapping[str, Any]]) -> str:
         return ""
     head = ("objective", "chosen, nats", "predicted", "rejected, nats", "predicted", "ideal / both down / both up, %")
     head += ("held-out chosen", "held-out rejected")
-    rows = ["### Objectives on HH", "", line(head), line(["---"] * len(head))]
+    rows = table_head("Objectives on HH", head)
     right, told = 0, 0
     for name in OBJECTIVES:
         for one in _of(found, "objectives", name):
@@ -466,19 +419,6 @@ def _draw_arm(upper: Any, lower: Any, runs: Sequence[Mapping[str, Any]]) -> None
             lower.plot(points[:, 0], points[:, 1], color="#222222", linewidth=1, label=None if number else "cosine")
     lower.set_ylim(-1.02, 1.02)
     lower.set_xlabel("optimiser step")
-
-
-def write_page(found: Sequence[Mapping[str, Any]]) -> None:
-    """Write the tables between the page's marks."""
-    text = (
-        PAGE.read_text(encoding="utf-8")
-        if PAGE.is_file()
-        else f"# Gradient entanglement, at our scale\n\n{START}\n{END}\n"
-    )
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(f"{before}{START}\n\n{tables(found)}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ def facts():
             **{"available_bytes": 8 * 2**30, "available_by": "MemAvailable", "verdict": "fits", "advice": []},
         },
         "time": {
-            **{"making_pairs": 0.0, "training": 200.0, "evaluation": 30.0, "generation": 0.0, "says": "3-5 min"},
+            **{"making_pairs": 0.0, "drawing": 12.0, "training": 200.0, "evaluation": 30.0, "generation": 0.0},
+            **{"says": "3-5 min"},
             **{"threads": 2, "speed_flops": 1.93e11, "speed_traffic": 2e10, "dtype": "float32", "step_flops": 1.7e12},
             **{"device": "cpu", "load": 1.64, "cores": 2},
         },
@@ -85,6 +86,7 @@ def test_every_section_is_there_in_order(facts):
         ("evaluations", "2, each of 9 batches"),
         ("worst", "2 processes x 3.00 GiB = 6.00 GiB, in training; 8.00 GiB of memory available"),
         ("verdict", "fits: 75 % of it"),
+        ("drawing samples", "12 s"),
         ("measured", "193 GFLOP/s in float32, 20 GB/s, 2 threads; a step is 1.7 TFLOP"),
         ("while", "while the load average was 1.6 on 2 cores"),
         ("in all", "about 3-5 min at this speed, pairs divided among processes"),

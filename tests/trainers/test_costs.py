@@ -142,4 +142,20 @@ def test_samples_are_rows_beside_each_negative(facts_of):
     alone, more = facts_of("objective=npo", "d2o={}"), facts_of("objective=d2o", "d2o={samples: 3}")
     assert alone["steps"]["sides"] == ["completion"]
     assert 3.2 < more["time"]["step_flops"] / alone["time"]["step_flops"] < 4.5
+    assert alone["time"]["drawing"] == 0  # nothing reads a sample
     assert not [text for text in more["warnings"] if "desirable" in text]
+
+
+def test_samples_take_time_to_draw(facts_of):
+    """Twice as many, twice as long; drawn anew for every batch behind the warm-up."""
+    words = ["objective=d2o", "trainer.max_steps=6"]
+
+    def tokens(*more):
+        facts = facts_of(*words, *more)
+        return facts["time"]["drawing"] * facts["time"]["speed_flops"]
+
+    plain = tokens("d2o={samples: 4, max_new_tokens: 32}")
+    assert tokens("d2o={samples: 8, max_new_tokens: 32}") == pytest.approx(2 * plain, rel=1e-2)
+    assert 1.8 * plain < tokens("d2o={samples: 4, max_new_tokens: 64}") < 2 * plain
+    online = tokens("d2o={samples: 4, max_new_tokens: 32, online: {warmup: 2, every: 1}}")
+    assert online > 1.5 * plain

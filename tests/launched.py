@@ -1,0 +1,27 @@
+"""A process of a launch that trains several recipes, one after another.
+
+``accelerate launch ... tests/launched.py FILE``: FILE holds a JSON list with the words of each ``align train``.
+Processes start, import and find each other once.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+
+def main(file):
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from align.cli.main import main as align
+    from scripts.studies.fsdp_on_gloo import asked_for, use_fsdp_on_gloo
+
+    if asked_for():
+        use_fsdp_on_gloo()
+    for words in json.loads(Path(file).read_text()):
+        code = align(["train", *words])
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
