@@ -110,7 +110,7 @@ CASES = {
 }
 """What is trained in one launch under an engine, and in one process with as many rows a step."""
 OF_ENGINE = {
-    "ddp": ("whole", "degrees", "negatives", "normalise"),
+    "ddp": ("whole", "degrees", "negatives", "entanglement", "normalise"),
     "zero2": ("whole", "degrees", "negatives", "entanglement"),
     **dict.fromkeys(SHARDING, ("whole", "adapters", "entanglement", "normalise")),
 }

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", metavar="MODEL", nargs="+", help="a model's path or name, or a run folder")
     add_source_arguments(parser, model=None)
     parser.add_argument("--pairs", type=int, default=256, help="pairs drawn at random; 0 is all (default: 256)")
-    parser.add_argument("--seed", type=int, default=42, help="of the drawing (default: 42)")
+    parser.add_argument("--seed", type=int, default=None, help="of the drawing (default: 42)")
     parser.add_argument(
         "--objective", default="dpo", help="whose weights are used: a name, or as in a recipe (default: dpo)"
     )
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokens", metavar="ROW", type=int, action="append", default=[], help="draw this row's token by token map"
     )
-    parser.add_argument("--most-tokens", type=int, default=48, help="of a side in a token map (default: 48)")
+    parser.add_argument("--most-tokens", type=int, default=None, help="of a side in a token map (default: 48)")
     parser.add_argument("--table", default="parquet", choices=("parquet", "jsonl"), help="form of the tables")
     parser.add_argument("--out", type=Path, default=Path("entanglement"), help="folder (default: entanglement)")
 
@@ -48,6 +48,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure what is missing, draw, and say what came of it."""
     from align.diagnostics.checkpoints import checkpoints
 
+    for name, needs in (("most_tokens", "tokens"), ("seed", "pairs")):
+        if getattr(arguments, name) is not None and not getattr(arguments, needs):
+            raise ValueError(
+                f"--{name.replace('_', '-')} would not be used: "
+                + (
+                    "it is of token maps, which --tokens asks for"
+                    if name == "most_tokens"
+                    else "--pairs 0 is all pairs"
+                )
+            )
+    arguments.seed = 42 if arguments.seed is None else arguments.seed
+    arguments.most_tokens = 48 if arguments.most_tokens is None else arguments.most_tokens
     for name in ("batch_size", "most_tokens"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(arguments, name)}")

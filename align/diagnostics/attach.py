@@ -121,8 +121,9 @@ class AttachedMonitor(TrainerCallback):
             return self._training_step(model, inputs, *args, **kwargs)
         inputs = self.trainer._prepare_inputs(inputs)
         if self.given is not None:
+            model.train()  # as the step itself does, which comes after
             with self.trainer.accelerator.autocast():
-                self._note(self.monitor.given(step, self.given, inputs, self._step_size(None)))
+                self._note(self.monitor.given(step, self.given, inputs, self._step_size))
             return self._training_step(model, inputs, *args, **kwargs)
         with self._measuring(step, inputs):
             return self._training_step(model, inputs, *args, **kwargs)
@@ -159,11 +160,14 @@ class AttachedMonitor(TrainerCallback):
         base = self.model.get_base_model() if has_adapter(self.model) else self.model
         fused, total = FusedHead(base), len(inputs["input_ids"]) // 2
         watch.read_losses(lambda: self._share(total))
+        if getattr(self.trainer, "aux_loss_enabled", False):
+            watch.problem = "the loss of mixture-of-experts routers goes past the log-probabilities"
 
         def close() -> None:
-            counts = watch.weights().of_sides
-            completion, groups = watch.batch["completion_mask"], watch.rows.groups
-            fused.supply(watch.recorder, inputs["input_ids"], completion, groups, counts)
+            if watch.captured:
+                counts = watch.weights().of_sides
+                completion, groups = watch.batch["completion_mask"], watch.rows.groups
+                fused.supply(watch.recorder, inputs["input_ids"], completion, groups, counts)
             with self.trainer.accelerator.autocast():
                 self._note(self.monitor.close(watch, self._step_size(total)))
 
@@ -177,15 +181,17 @@ class AttachedMonitor(TrainerCallback):
     @contextmanager
     def _first_forward(self, watch: PairWatch) -> Iterator[None]:
         """Watch the first forward with gradients inside, which is the policy's, and what its log-probabilities get."""
-        inside = ExitStack()
+        inside, seen = ExitStack(), [False]
 
         def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-            if torch.is_grad_enabled() and not watch.captured and torch._C._current_graph_task_id() == -1:
+            first = torch.is_grad_enabled() and not seen[0] and torch._C._current_graph_task_id() == -1
+            if first and len(watch.pairs) and not watch.problem:
                 inside.enter_context(watch.forward(watch.rows))
 
         def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            if not torch.is_grad_enabled() or watch.captured:
+            if not torch.is_grad_enabled() or seen[0]:
                 return
+            seen[0] = True
             inside.close()
             mask = watch.batch["completion_mask"][:, 1:]
             slopes, half = Watched(output.log_probs), len(mask) // 2
@@ -204,14 +210,13 @@ class AttachedMonitor(TrainerCallback):
 
     # ------------------------------------------------------------------------------------------------------------
 
-    def _step_size(self, pairs: int | None) -> float:
-        """Return learning rate times a pair's share of the step's loss."""
+    def _step_size(self, pairs: int) -> float:
+        """Return learning rate times the share in the step's loss of one of so many pairs of a batch."""
         trainer = self.trainer
         optimizer = trainer.optimizer
         rate = optimizer.param_groups[0]["lr"] if optimizer is not None else trainer.args.learning_rate
-        batch = trainer.args.train_batch_size if pairs is None else pairs
-        rows = batch * trainer.accelerator.num_processes * trainer.args.gradient_accumulation_steps
-        return float(rate) / float(rows)
+        batches = getattr(trainer, "current_gradient_accumulation_steps", trainer.args.gradient_accumulation_steps)
+        return float(rate) / float(pairs * trainer.accelerator.num_processes * batches)
 
     def _note(self, metrics: Mapping[str, Tensor]) -> None:
         for name, values in metrics.items():

@@ -103,7 +103,8 @@ def of_scale(module: nn.Module, attribute: str, given: Tensor, slope: Tensor, se
     """Return the gradient of what every normalised position is multiplied with, w or 1 + w alike."""
     normalised = _normaliser(module)
     assert normalised is not None
-    if given.ndim == 4 and given.shape[2] == sequences.time and given.shape[0] == sequences.rows:  # heads before time
+    if given.ndim == 4 and given.shape[0] == sequences.rows and given.shape[1] != sequences.time == given.shape[2]:
+        # heads before time
         given, slope = given.transpose(1, 2), slope.transpose(1, 2)
     flat, places = sequences.find(given)
     slopes, _ = sequences.find(slope)

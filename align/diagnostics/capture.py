@@ -27,7 +27,7 @@ class _Tap(torch.autograd.Function):
     def forward(ctx: Any, output: Tensor, given: Tensor, recorder: "Recorder | None", module: nn.Module) -> Tensor:
         ctx.save_for_backward(given)
         ctx.recorder, ctx.module = recorder, module
-        return output.view_as(output)
+        return output.detach()  # no view: what follows may change it in place
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None]:

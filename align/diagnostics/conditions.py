@@ -40,27 +40,31 @@ class Pull:
             the gradients as it weighs them, ``sum_t d_t grad logp_t`` of chosen and of rejected.
         d_w: weight on the chosen log-probability, in units of loss a nat.
         d_l: weight on the rejected log-probability.
+        others: pairs whose loss has a gradient past the two responses (of the prompt): what a step changes is NaN.
     """
 
     gradients: PairGradients
     d_w: Float[Tensor, " pairs"]
     d_l: Float[Tensor, " pairs"]
+    others: Bool[Tensor, " pairs"] | None = None
 
     @property
     def chosen_change(self) -> Float[Tensor, " pairs"]:
         """Nats that the chosen log-probability gains from a step of plain descent on the pair, a unit of step size."""
-        products = self.gradients.products
-        if products.shape[1] == 4:
-            return products[:, 0, 2] - products[:, 0, 3]
-        return self.d_w * products[:, 0, 0] - self.d_l * products[:, 0, 1]
+        return self._change(0)
 
     @property
     def rejected_change(self) -> Float[Tensor, " pairs"]:
         """Nats that the rejected log-probability gains, likewise."""
+        return self._change(1)
+
+    def _change(self, side: int) -> Float[Tensor, " pairs"]:
         products = self.gradients.products
         if products.shape[1] == 4:
-            return products[:, 1, 2] - products[:, 1, 3]
-        return self.d_w * products[:, 0, 1] - self.d_l * products[:, 1, 1]
+            change = products[:, side, 2] - products[:, side, 3]
+        else:
+            change = self.d_w * products[:, side, 0] - self.d_l * products[:, side, 1]
+        return change if self.others is None else change.masked_fill(self.others, torch.nan)
 
     @property
     def ratio(self) -> Float[Tensor, " pairs"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 FAINT = {torch.float16: 1e-4}
-"""Weights below which a backward in this type has lost digits; 1e-18 elsewhere."""
+"""Weights below which a backward in this type has lost digits; 1e-15 elsewhere, whose squares float32 still holds."""
 
 
 class Watched:
@@ -62,7 +62,7 @@ class Weights:
 
     def strong(self, dtype: torch.dtype) -> Bool[Tensor, " pairs"]:
         """Return which pairs have weights that a backward in a type carries without losing digits."""
-        return (self.of_sides.abs() > FAINT.get(dtype, 1e-18)).all(1)
+        return (self.of_sides.abs() > FAINT.get(dtype, 1e-15)).all(1)
 
     @property
     def incentives(self) -> tuple[Float[Tensor, "pairs chosen_tokens"], Float[Tensor, "pairs rejected_tokens"]]:

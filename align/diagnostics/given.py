@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from align.diagnostics.capture import Recorder
 from align.diagnostics.gradients import PairGradients
-from align.diagnostics.measure import activations_alone, recorded, without_checkpointing
+from align.diagnostics.measure import activations_alone, recorded, same_draws_after, without_checkpointing
 from align.diagnostics.places import Sequences
 from align.diagnostics.products import Piece, Vectors
 
@@ -29,12 +29,14 @@ class GivenGradients:
     Attributes:
         gradients: of both log-probabilities of the first pairs.
         pieces: the gradients themselves, where they were to be kept.
+        pairs: of the whole batch.
         by_itself: whether each log-probability was differentiated by itself.
         uncovered: parameters that are not covered, and why.
     """
 
     gradients: PairGradients
     pieces: Mapping[int, list[Piece]]
+    pairs: int
     by_itself: bool
     uncovered: Mapping[str, str]
 
@@ -45,14 +47,24 @@ class GivenLogps:
     def __init__(self, logps: Logps) -> None:
         self.logps = logps
 
-    def __call__(self, model: nn.Module, batch: Mapping[str, Any], pairs: int | None, *, keep: bool) -> GivenGradients:
-        """Return the gradients of the first pairs of a batch.
+    def __call__(
+        self, model: nn.Module, batch: Mapping[str, Any], pairs: int | None, *, keep: bool, sharded: bool = False
+    ) -> GivenGradients:
+        """Return the gradients of the first pairs of a batch; training draws afterwards what it would have drawn.
 
         Raises:
-            ValueError: if the function does not return two vectors of one length, in the graph.
+            ValueError: if the function does not return two vectors of one length, in the graph; or if it does not call
+                the model once for both sides, and weights are sharded.
         """
-        found = self._at_once(model, batch, pairs, keep=keep)
-        return self._one_by_one(model, batch, pairs, keep=keep) if found is None else found
+        with same_draws_after(model):
+            found = self._at_once(model, batch, pairs, keep=keep)
+            if found is None and sharded:
+                raise ValueError(
+                    "logps does not call the model once with the chosen rows before the rejected ones, or a weight is "
+                    "used in a way that is not covered; each log-probability would be differentiated alone, which "
+                    "needs whole weights: use one process, ddp, zero1 or zero2, or one forward for both sides"
+                )
+            return self._one_by_one(model, batch, pairs, keep=keep) if found is None else found
 
     def _at_once(
         self, model: nn.Module, batch: Mapping[str, Any], pairs: int | None, *, keep: bool
@@ -79,7 +91,7 @@ class GivenLogps:
         found = recorder.finish()
         if recorder.faults() or found.coverage < 1:
             return None
-        return GivenGradients(found, recorder.pieces, False, recorder.uncovered)
+        return GivenGradients(found, recorder.pieces, len(chosen), False, recorder.uncovered)
 
     def _one_by_one(
         self, model: nn.Module, batch: Mapping[str, Any], pairs: int | None, *, keep: bool
@@ -87,7 +99,8 @@ class GivenLogps:
         named = {name: value for name, value in model.named_parameters() if value.requires_grad}
         values = list(named.values())
         with torch.enable_grad(), without_checkpointing(model):
-            sides = [logps[:pairs] for logps in self._checked(model, batch)]
+            both = self._checked(model, batch)
+            sides = [logps[:pairs] for logps in both]
             whole = [
                 [
                     _filled(torch.autograd.grad(one, values, retain_graph=True, allow_unused=True), values)
@@ -103,7 +116,7 @@ class GivenLogps:
             products[name] = piece.products()
             if keep:
                 pieces[id(value)] = [piece]
-        return GivenGradients(PairGradients(by_parameter=products, coverage=1.0), pieces, True, {})
+        return GivenGradients(PairGradients(by_parameter=products, coverage=1.0), pieces, len(both[0]), True, {})
 
     def _checked(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         chosen, rejected = self.logps(model, batch)

@@ -97,12 +97,12 @@ class EntanglementMonitor:
         self._left = None if self._left is None else self._left - len(pairs)
         return PairWatch(self.model, self.head, batch, pairs, recorder)
 
-    def close(self, watch: PairWatch, step_size: float) -> dict[str, Tensor]:
+    def close(self, watch: PairWatch, step_size: float | Tensor) -> dict[str, Tensor]:
         """Return what is logged of each measured pair, after the batch's backward.
 
         Args:
             watch: of the batch.
-            step_size: learning rate times the share that a pair has in the step's loss.
+            step_size: learning rate times the share that a pair has in the step's loss, one for all or one each.
         """
         watch.recorder.detach()
         weights = watch.weights()
@@ -120,26 +120,32 @@ class EntanglementMonitor:
         if self._unverified and found:
             self._verify(watch, found)
         self._measured += [one.pull.gradients for one in found]
-        parts = [_metrics(one.pull, step_size, extra=one.extra) for one in found]
+        sizes = [step_size[one.pairs] if isinstance(step_size, Tensor) else step_size for one in found]
+        parts = [_metrics(one.pull, size, extra=one.extra) for one, size in zip(found, sizes, strict=True)]
         nothing = torch.zeros(0, dtype=torch.float64, device=good.device)
         return {
             f"{PREFIX}{name}": torch.cat([part[name] for part in parts]) if parts else nothing
             for name in (*METRICS, *OTHERS)
         }
 
-    def given(self, step: int, logps: GivenLogps, batch: Mapping[str, Any], step_size: float) -> dict[str, Tensor]:
+    def given(
+        self, step: int, logps: GivenLogps, batch: Mapping[str, Any], step_size: Callable[[int], float]
+    ) -> dict[str, Tensor]:
         """Return what is logged of a batch whose log-probabilities a user's function computes; both count alike.
 
         Args:
             step: optimiser step, from 0.
             logps: the function.
             batch: what it takes.
-            step_size: learning rate times the share that a pair has in the step's loss.
+            step_size: from the pairs of a batch to learning rate times the share that each has in the step's loss.
+
+        Raises:
+            ValueError: if each log-probability would be differentiated by itself, and no process holds whole weights.
         """
         self._begin(step)
         if self._left == 0:
             return {}
-        found = logps(self.model, batch, self._left, keep=self.follows_steps)
+        found = logps(self.model, batch, self._left, keep=self.follows_steps, sharded=self.sharded)
         if found.by_itself:
             self._say("logps does not call the model once for both sides: each log-probability is differentiated alone")
         gradients = found.gradients
@@ -150,7 +156,8 @@ class EntanglementMonitor:
         self._kept.append(kept)
         self._announce_coverage(gradients.coverage, found.uncovered)
         self._measured.append(gradients)
-        return {f"{PREFIX}{name}": values for name, values in _metrics(pull, step_size, extra=True).items()}
+        metrics = _metrics(pull, step_size(found.pairs), extra=True)
+        return {f"{PREFIX}{name}": values for name, values in metrics.items()}
 
     def stepped(self, step: int) -> dict[str, Tensor]:
         """Return what is logged of the optimiser's own step, after it; nothing where it was not measured."""
@@ -216,7 +223,7 @@ class EntanglementMonitor:
             say(f"entanglement: {text}")
 
 
-def _metrics(pull: Pull, step_size: float, *, extra: bool) -> dict[str, Tensor]:
+def _metrics(pull: Pull, step_size: float | Tensor, *, extra: bool) -> dict[str, Tensor]:
     metrics = pull.metrics(step_size)
     like = metrics["cosine"]
     coverage = torch.full_like(like, pull.gradients.coverage)

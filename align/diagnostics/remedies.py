@@ -5,10 +5,11 @@ gradient by ``alpha`` and the rejected side's by ``1 / alpha``. With ``alpha^2 =
 ``r* = s_l / s_w``, the centre of the band: the step of the pair alone is ``c (g_w / s_w - g_l / s_l)`` with
 ``c = sqrt(d_w d_l s_w s_l)``, which to first order changes the chosen log-probability by ``c s_w (1 - cosine) >= 0``
 and the rejected one by ``-c s_l (1 - cosine) <= 0`` (Yuan et al., arXiv:2410.13828, section 5.1; that the geometric
-mean of the two pulls is kept is ours).
+mean of the two pulls is kept is ours). All of it is of a pair that the objective pulls apart: both weights positive.
 """
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from align.diagnostics.cotangents import constant_sides
@@ -64,8 +65,18 @@ class Reweighting(ABC):
         self._factors: tuple[list[Tensor], list[Tensor]] = ([], [])
 
     @abstractmethod
-    def watching(self, rows: Rows, step: int) -> AbstractContextManager[None]:
-        """Watch the forward that computes the policy's log-probabilities of a batch."""
+    def watching(self, rows: Rows, step: int, counts: Bool[Tensor, " pairs"]) -> AbstractContextManager[None]:
+        """Watch the forward that computes the policy's log-probabilities of a batch.
+
+        Args:
+            rows: of the batch.
+            step: optimiser step, from 0.
+            counts: pairs that the loss counts; others only fill a batch up.
+        """
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Return what is logged of each pair beside alpha."""
+        return {}
 
     @abstractmethod
     def alpha(self, policy: PairTokenLogps, d_w: Tensor, d_l: Tensor) -> Float[Tensor, " pairs"]:
@@ -133,7 +144,7 @@ class Normalised(Reweighting):
         super().__init__(probe, mean)
         self.limit = settings.limit
 
-    def watching(self, rows: Rows, step: int) -> AbstractContextManager[None]:
+    def watching(self, rows: Rows, step: int, counts: Bool[Tensor, " pairs"]) -> AbstractContextManager[None]:
         """Watch every forward."""
         return self.probe.forward(rows)
 
@@ -143,7 +154,13 @@ class Normalised(Reweighting):
         norm_ratio = (products[:, 1, 1] / products[:, 0, 0]).sqrt()
         found = (norm_ratio * d_l / d_w).sqrt()
         usable = (d_w * d_l > 0) & found.isfinite() & (found > 0)
-        return found.where(usable, 1.0).clamp(1 / self.limit, self.limit)
+        kept = found.where(usable, 1.0).clamp(1 / self.limit, self.limit)
+        self._promised = usable & (d_w > 0) & (kept == found)
+        return kept
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Return which pairs the promise is about: pulled apart by the objective, and within the limit."""
+        return {"promised": self._promised.double()}
 
 
 class Calibrated(Reweighting):
@@ -158,10 +175,15 @@ class Calibrated(Reweighting):
         super().__init__(probe, mean)
         self.settings = settings
         self.averages: dict[str, float] = {}
+        self._sums: dict[str, float] = {}
+        self._step = -1
         self._watched = False
 
-    def watching(self, rows: Rows, step: int) -> AbstractContextManager[None]:
-        """Watch the forwards of measured steps, and the first."""
+    def watching(self, rows: Rows, step: int, counts: Bool[Tensor, " pairs"]) -> AbstractContextManager[None]:
+        """Watch the forwards of measured steps, and the first; what the step before has summed up is taken in."""
+        if step != self._step:
+            self.averages, self._sums, self._step = self._moved(), {}, step
+        self._counts = counts
         self._watched = step % self.settings.every == 0 or not self.averages
         if not self._watched:
             return nullcontext()
@@ -170,14 +192,17 @@ class Calibrated(Reweighting):
         return self.probe.forward(rows)
 
     def alpha(self, policy: PairTokenLogps, d_w: Tensor, d_l: Tensor) -> Float[Tensor, " pairs"]:
-        """Return the same factor for every pair, after its averages have taken the batch in."""
-        measured = {"d_w": d_w.mean(), "d_l": d_l.mean()}
+        """Return the same factor for every pair, by the averages as they were before the step.
+
+        So that it does not depend on how a step is cut into batches. In the first step, which has none, it is 1.
+        """
+        counts = self._counts
+        measured = {"pairs": counts.sum(), "d_w": d_w[counts].sum(), "d_l": d_l[counts].sum()}
         if self._watched:
             measured |= self._norms(self.probe.products(policy), len(d_w))
-        means = self.mean(torch.stack(list(measured.values())).double()).tolist()
+        means = self.mean(torch.stack([value.double() for value in measured.values()])).tolist()
         for name, value in zip(measured, means, strict=True):
-            if value > 0:
-                self._average(name, value)
+            self._sums[name] = self._sums.get(name, 0.0) + value
         if not {"d_w", "d_l", "s_w", "s_l"} <= self.averages.keys():
             return torch.ones_like(d_w)
         own = self.averages
@@ -186,23 +211,28 @@ class Calibrated(Reweighting):
         return torch.full_like(d_w, log_alpha).exp().clamp(1 / limit, limit)
 
     def _norms(self, products: Tensor, pairs: int) -> dict[str, Tensor]:
+        """Return both norms, summed over the pairs that count."""
+        counts = self._counts
         if self.settings.norms == "all":
-            norms = products.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().mean(0)
+            norms = products.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()[counts].sum(0)
             return {"s_w": norms[0], "s_l": norms[1]}
-        whole = products[0]
-        return {
-            "s_w": whole[:pairs, :pairs].mean().clamp(min=0).sqrt(),
-            "s_l": whole[pairs:, pairs:].mean().clamp(min=0).sqrt(),
-        }
+        sides = products[0][:pairs, :pairs], products[0][pairs:, pairs:]
+        some = [side[counts][:, counts].mean().nan_to_num().clamp(min=0).sqrt() * counts.sum() for side in sides]
+        return {"s_w": some[0], "s_l": some[1]}
 
-    def _average(self, name: str, value: float) -> None:
-        log, keep = float(torch.tensor(value, dtype=torch.float64).log()), self.settings.ema
-        self.averages[name] = keep * self.averages[name] + (1 - keep) * log if name in self.averages else log
+    def _moved(self) -> dict[str, float]:
+        """Return the averages, with the means of the step at hand taken in."""
+        found, pairs = dict(self.averages), self._sums.get("pairs", 0.0)
+        for name, total in self._sums.items():
+            if name != "pairs" and pairs > 0 and total > 0:
+                log, keep = math.log(total / pairs), self.settings.ema
+                found[name] = keep * found[name] + (1 - keep) * log if name in found else log
+        return found
 
     def save(self, folder: Path) -> None:
         """Keep the averages."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / STATE_FILE).write_text(json.dumps(self.averages) + "\n", encoding="utf-8")
+        (folder / STATE_FILE).write_text(json.dumps(self._moved()) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         """Take the averages.
@@ -213,4 +243,5 @@ class Calibrated(Reweighting):
         file = folder / STATE_FILE
         if not file.is_file():
             raise ValueError(f"{folder} holds no {STATE_FILE}: the run it is of was not calibrated")
+        self._sums = {}
         self.averages = {name: float(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}

@@ -75,11 +75,17 @@ class Table:
         """Return the figures that ``align entangle --json`` prints."""
         shares = {f"share_{name}": float(np.mean([row["case"] == name for row in self.rows])) for name in CASES}
         means = {
-            f"{name}_mean": float(np.mean([row[name] for row in self.rows]))
+            f"{name}_mean": _mean([row[name] for row in self.rows])
             for name in ("cosine", "norm_ratio", "chosen_norm", "rejected_norm", "logps_chosen", "logps_rejected")
         }
         error = {} if self.max_rel_error is None else {"max_rel_error": self.max_rel_error}
         return {"pairs": len(self.rows), **means, **shares, "coverage": self.coverage, **error}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean of what is there: a gradient of zero has no cosine."""
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if there else None
 
 
 def drawn(pairs: datasets.Dataset, number: int | None, seed: int) -> datasets.Dataset:
@@ -148,6 +154,11 @@ def _logps(
     extras: dict[str, Any] = {}
     if objective.needs_scores:
         extras = {"chosen_scores": batch["chosen_score"], "rejected_scores": batch["rejected_score"]}
+    if objective.needs_prompt:
+        raise ValueError(
+            "an objective that reads the prompt's tokens moves the model through them too, and the gradients measured "
+            "here are of the two responses: choose another objective, or leave the prompt out of this one"
+        )
     if objective.needs_draws:
         raise ValueError("an objective that draws tokens at random has no one weight a token; choose another objective")
     options: dict[str, Any] = {"collision": objective.needs_collision, "prompt": objective.needs_prompt}

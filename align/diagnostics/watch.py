@@ -114,10 +114,12 @@ class PairWatch:
 
     def captured_pairs(self, weights: Weights) -> Tensor:
         """Return which of the pairs the backward itself has measured, and set ``problem`` where it is not all."""
-        strong = weights.strong(next(self.model.parameters()).dtype)
+        weight = next(self.model.parameters())
+        kind = weight.device.type
+        strong = weights.strong(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype)
         whole = weights.factors() & strong
         if not self.captured:
-            self.problem = "the step computes one side only, or by a forward of its own"
+            self.problem = self.problem or "the step computes one side only, or by a forward of its own"
         elif faults := self.recorder.faults():
             self.problem = faults[0]
         elif not bool(whole.all()):
@@ -156,7 +158,7 @@ class PairWatch:
 
     def _found(self, gradients: object, weights: Weights, which: Tensor, kept: Kept, *, extra: bool) -> Found:
         picked = weights.pick(which)
-        pull = Pull(gradients=gradients, d_w=picked.d_w, d_l=picked.d_l)  # type: ignore[arg-type]
+        pull = Pull(gradients=gradients, d_w=picked.d_w, d_l=picked.d_l, others=picked.others)  # type: ignore[arg-type]
         return Found(pull=pull, pairs=self.pairs[which], weights=picked, kept=kept, extra=extra)
 
 

@@ -11,6 +11,8 @@ from align.recipe.errors import MissingSettingError, RecipeError
 from align.recipe.yaml_tree import Node, join
 
 KEY = "disentangle"
+PENALTY = 0.01
+"""Price of a learned mask where none is said."""
 
 
 def _check_limit(limit: float) -> None:
@@ -22,7 +24,10 @@ def _check_limit(limit: float) -> None:
 class Normalise:
     """Pairwise-normalised descent: each pair is pulled along ``g_w / s_w - g_l / s_l`` (Yuan et al., 2410.13828, 5.1).
 
-    To first order the chosen then never falls and the rejected never rises, whatever the cosine of the two gradients.
+    To first order the chosen then never falls and the rejected never rises, whatever the cosine of the two gradients:
+    of the pair alone, where the objective pulls the chosen up and the rejected down, and ``limit`` is not met. Where it
+    pulls one side only, or both the same way, the pair is left as it is; where it pulls both the other way (IPO past
+    its target), the promise is the reverse.
     """
 
     limit: float = 100.0
@@ -62,7 +67,7 @@ class Sparse:
 
     mask: Literal["learned", "contrast"] = "learned"
     """``learned``: a weight a token from the policy's hidden state; ``contrast``: 1 on tokens that differ."""
-    penalty: float = 0.01
+    penalty: float = PENALTY
     """Price of the mean weight of a pair's tokens, in units of loss; only of a learned mask."""
     shared: float = 0.0
     """Weight of the tokens that both responses share, in [0, 1]; only of a contrast mask."""
@@ -72,6 +77,9 @@ class Sparse:
             raise ValueError(f"penalty must be at least 0 and finite, got {self.penalty}")
         if not 0 <= self.shared <= 1:
             raise ValueError(f"shared must lie in [0, 1], got {self.shared}")
+        for name, mask, default in (("penalty", "learned", PENALTY), ("shared", "contrast", 0.0)):
+            if self.mask != mask and getattr(self, name) != default:
+                raise ValueError(f"{name} does not apply: mask is {self.mask!r}, and only {mask!r} reads it")
 
 
 Disentangle: TypeAlias = Normalise | Calibrate | Sparse

@@ -64,6 +64,8 @@ class AlignmentTrainer(Trainer, ABC):
         self._row_metric_names: list[str] = []
         self.partial_metrics: frozenset[str] = frozenset()
         """Metrics of the evaluation at hand that are NaN for rows they do not apply to."""
+        self.weight_of_step: Tensor | int = 1
+        """Weight of all rows that the optimiser step at hand sees, on all processes."""
         super().__init__(model=model, args=args, compute_metrics=self._whole_set_metrics, **options)
         _refuse_strangers(self.accelerator.num_processes)
         self.engine = engine_of(self.accelerator)
@@ -102,6 +104,7 @@ class AlignmentTrainer(Trainer, ABC):
         with self.accelerator.autocast():
             rows = self.row_losses(model, inputs)
         weight = inputs["weight"].to(rows.losses.dtype)
+        self.weight_of_step = weight.sum() if num_items_in_batch is None else num_items_in_batch
         if num_items_in_batch is None:
             loss = (rows.losses * weight).sum() / weight.sum()
         else:

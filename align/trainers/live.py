@@ -74,7 +74,7 @@ class LiveEntanglement(TrainerCallback):
 
         def close() -> None:
             with self.trainer.accelerator.autocast():
-                self.trainer.meter.note(self.monitor.close(watch, self._step_size()))
+                self.trainer.meter.note(self.monitor.close(watch, self._step_size(inputs["weight"])))
 
         try:
             with before_step(self.trainer.accelerator, close):
@@ -119,16 +119,18 @@ class LiveEntanglement(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Warn where most measured pairs go the wrong way."""
-        text = wrong_way(logs or {})
+        parting = getattr(self.trainer, "parting", None)
+        text = wrong_way(logs or {}, None if parting is None else parting.name)
         if text is not None:
             if self._warned % SAY_AGAIN == 0 and state.is_world_process_zero:
                 say(f"step {state.global_step}: {text}")
             self._warned += 1
 
-    def _step_size(self) -> float:
+    def _step_size(self, weight: Tensor) -> Tensor:
+        """Return learning rate times the share of each row in the step's loss, a weighted mean over all its rows."""
         optimizer = self.trainer.optimizer
         rate = optimizer.param_groups[0]["lr"] if optimizer is not None else self.trainer.args.learning_rate
-        return float(rate) / self.trainer.rows_of_step
+        return float(rate) * weight.double() / self.trainer.weight_of_step
 
     def _anywhere(self, here: bool) -> bool:
         accelerator = self.trainer.accelerator

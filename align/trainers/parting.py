@@ -83,7 +83,9 @@ class Parting:
                 completion_mask=batch["completion_mask"],
                 groups=torch.stack([numbers, numbers + total], 1),
             )
-            with self.reweighting.watching(rows.trimmed, self.trainer.state.global_step):
+            counts = batch["weight"] != 0
+            counts = counts & batch["real"] if "real" in batch else counts
+            with self.reweighting.watching(rows.trimmed, self.trainer.state.global_step, counts):
                 yield
         else:
             yield
@@ -106,7 +108,8 @@ class Parting:
             weights = {"disentangle/mask": self.masks.mean(policy).detach()}
             return (losses if cost is None else losses + cost.to(losses.dtype)), weights
         if training and torch.is_grad_enabled() and self.reweighting is not None:
-            return losses, {"disentangle/log_alpha": self.reweighting.settle(losses).log()}
+            found = {"log_alpha": self.reweighting.settle(losses).log(), **self.reweighting.metrics()}
+            return losses, {f"disentangle/{name}": values for name, values in found.items()}
         return losses, {}
 
     def release(self) -> None:

@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from align.data.sources import read_rows
+from align.diagnostics.conditions import cases
 from align.models.load import Source, load_model, load_tokenizer
 from align.recipe.load import load_recipe
 from align.recipe.schema import SourceSettings, SynthSettings
@@ -335,10 +337,11 @@ def _arms_table(found: Sequence[Mapping[str, Any]], study: str) -> str:
 def _objectives_table(found: Sequence[Mapping[str, Any]]) -> str:
     if not any(one["study"] == "objectives" for one in found):
         return ""
-    head = ("objective", "chosen, nats", "predicted", "rejected, nats", "predicted", "ideal / both down / both up, %")
-    head += ("held-out chosen", "held-out rejected")
+    head = ("objective", "chosen, nats", "summed", "rejected, nats", "summed")
+    head += ("conditions, pair alone: ideal / both down / both up, %", "the optimiser's step: the same")
+    head += ("case that the conditions name, and what became", "held-out chosen", "held-out rejected")
     rows = table_head("Objectives on HH", head)
-    right, told = 0, 0
+    right, told, named = 0, 0, []
     for name in OBJECTIVES:
         for one in _of(found, "objectives", name):
             cells = [name]
@@ -346,10 +349,32 @@ def _objectives_table(found: Sequence[Mapping[str, Any]]) -> str:
                 moved, predicted = trained(one, side)
                 right, told = right + (np.sign(moved) == np.sign(predicted)), told + 1
                 cells += [f"{moved:+.2f}", f"{predicted:+.2f}"]
-            cases = ("ideal", "both_down", "both_up")
-            cells.append(" / ".join(f"{100 * level(one, f'step_share_{case}', slice(None)):.0f}" for case in cases))
+            for kind in ("share", "step_share"):
+                shares = [100 * level(one, f"{kind}_{case}", slice(None)) for case in ("ideal", "both_down", "both_up")]
+                cells.append(" / ".join(f"{share:.0f}" for share in shares))
+            case, became = by_conditions(one), what_became(one)
+            named.append(case == became)
+            cells.append(CASE_LOOK[case][0] if case == became else f"{CASE_LOOK[case][0]}; {CASE_LOOK[became][0]}")
             rows.append(line([*cells, *(f"{drift(one, side):+.2f}" for side in ("chosen", "rejected"))]))
-    return "\n".join([*rows, "", f"- direction of what is trained on, as predicted: **{right} of {told}**"])
+    checks = [
+        f"- case of the mean pair, as the conditions of plain descent on each pair alone name it: **{sum(named)} of "
+        f"{len(named)}**",
+        f"- changes along the optimiser's own steps, first order, summed, have the direction of what became: **{right} "
+        f"of {told}**",
+    ]
+    return "\n".join([*rows, "", *checks])
+
+
+def by_conditions(found: Mapping[str, Any]) -> str:
+    """Return the case that the conditions name for most pairs, over all steps: before anything has moved."""
+    return max(CASE_LOOK, key=lambda case: np.nan_to_num(level(found, f"share_{case}", slice(None))))
+
+
+def what_became(found: Mapping[str, Any]) -> str:
+    """Return the case of the mean pair that was trained on, from start to end."""
+    moved = [trained(found, side)[0] for side in ("chosen", "rejected")]
+    one = {name: bool(pairs) for name, pairs in cases(*map(torch.tensor, moved)).items()}
+    return next(name for name, is_so in one.items() if is_so)
 
 
 def trained(found: Mapping[str, Any], side: str) -> tuple[float, float]:

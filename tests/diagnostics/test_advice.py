@@ -29,7 +29,20 @@ def test_what_the_optimiser_does_counts_where_it_is_known():
     assert said(share_both_down=0.9, step_share_both_down=0.1, **GEOMETRY) is None
     text = said(share_both_down=0.0, step_share_both_down=0.7, norm_ratio=1.0, cosine=0.5, ratio=1.0)
     assert "moved down in 70 % of pairs" in text
-    assert "momentum and the other pairs of the batch" in text
+    assert "the other pairs of the batch and the optimiser's momentum decide" in text
+    assert "normalise" not in text  # of a pair's own step, which is right already
+
+
+def test_a_remedy_that_is_on_is_not_recommended_again():
+    figures = {PREFIX + name: value for name, value in {"share_both_down": 0.9, **GEOMETRY}.items()}
+    text = wrong_way(figures, "normalise")
+    assert "disentangle: normalise is on and does not bring the mean pair there" in text
+    assert "brings each pair" not in text
+
+
+def test_the_worst_case_is_warned_of():
+    text = said(step_share_both_down=0.1, step_share_reversed=0.8, **GEOMETRY)
+    assert text.startswith("the chosen is moved down and the rejected up in 80 % of pairs")
 
 
 @pytest.mark.parametrize("figures", [{}, {"share_both_down": 0.49}, {"share_ideal": 1.0}])

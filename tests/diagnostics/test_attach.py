@@ -78,6 +78,60 @@ def test_trl_where_tokens_do_not_count_alike(tokenizer, tmp_path, capsys):
     assert "measured by a pass of their own" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_trl_accumulates_beyond_the_pairs_that_are_measured(tokenizer, tmp_path, checkpointing):
+    """Two of a step's six are measured, all in its first batch; predictions know the share of each."""
+    settings = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "optim": "sgd", "steps": 2}
+    settings |= {"max_grad_norm": 0.0, "learning_rate": 1e-4, "lr_scheduler_type": "constant"}
+    trainer = trl_trainer(tokenizer, tmp_path, gradient_checkpointing=checkpointing, **settings)
+    attach_entanglement(trainer, every=1, pairs=2, verify=True)
+    trainer.train()
+    for entry in logged(trainer):
+        assert entry["entanglement/extra_pass"] == 0
+        assert {"entanglement/step_chosen", "entanglement/sgd_chosen"} <= entry.keys()
+
+
+def test_trl_with_one_pair_a_step_is_predicted(tokenizer, tmp_path):
+    """Plain descent on the pair alone, in three batches of which each has it: the optimiser does what is predicted."""
+    settings = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 3, "optim": "sgd", "steps": 1}
+    settings |= {"max_grad_norm": 0.0, "learning_rate": 1e-4, "lr_scheduler_type": "constant"}
+    trainer = trl_trainer(tokenizer, tmp_path, **settings)
+    trainer.train_dataset = trainer.train_dataset.select([0, 0, 0])
+    attach_entanglement(trainer, every=1, pairs=None)
+    trainer.train()
+    (entry,) = logged(trainer)
+    for side in ("chosen", "rejected"):
+        whole = 3 * entry[f"entanglement/sgd_{side}"]
+        assert entry[f"entanglement/step_{side}"] == pytest.approx(whole, rel=1e-3)
+
+
+def test_the_routers_loss_of_trl_is_not_taken_for_the_pairs(tokenizer, tmp_path, capsys):
+    from transformers import MixtralConfig, MixtralForCausalLM
+    from trl import DPOConfig, DPOTrainer
+
+    config = MixtralConfig(
+        **{"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1},
+        **{"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 2, "output_router_logits": True},
+    )
+    torch.manual_seed(0)
+    settings = {"max_steps": 1, "logging_steps": 1, "report_to": "none", "use_cpu": True, "bf16": False}
+    MixtralForCausalLM(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = DPOTrainer(
+            str(tmp_path / "model"),
+            args=DPOConfig(str(tmp_path / "run"), gradient_checkpointing=False, save_strategy="no", **settings),
+            train_dataset=datasets.Dataset.from_list(pair_rows(8)),
+            processing_class=tokenizer,
+        )
+    assert trainer.aux_loss_enabled
+    attach_entanglement(trainer, every=1, pairs=2)
+    trainer.train()
+    assert logged(trainer)[0]["entanglement/extra_pass"] == 1
+    assert "routers goes past the log-probabilities" in capsys.readouterr().out
+
+
 def test_trl_with_an_anchor_pulls_the_chosen_harder(tokenizer, tmp_path):
     trainer = trl_trainer(tokenizer, tmp_path, loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.2], steps=1)
     attach_entanglement(trainer, every=1, pairs=None)
@@ -118,6 +172,19 @@ def own_trainer(tokenizer, folder, model, **changes):
     return PairsTrainer(
         model, arguments(folder, **settings), train_dataset=[batch] * 4, data_collator=lambda rows: rows[0]
     ), batch
+
+
+def test_a_trainer_with_dropout_trains_to_the_same_weights_with_a_monitor(tokenizer, tmp_path):
+    """The monitor measures in training mode, and leaves the draws of training as they were."""
+    weights = []
+    for attached in (False, True):
+        model = llama(tokenizer, attention_dropout=0.2)
+        trainer, _ = own_trainer(tokenizer, tmp_path / str(attached), model)
+        if attached:
+            attach_entanglement(trainer, every=1, logps=both_at_once)
+        trainer.train()
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+    assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])

@@ -30,6 +30,7 @@ from tests.diagnostics.tiny import (
 MARGIN_OBJECTIVES = ["dpo", "ipo_sum", "simpo", "cpo", "hinge", "exo_pair", "r_dpo", "dpop", "robust", "orpo"]
 
 POLICY, ROWS = nothing_measured()
+ONE = torch.ones(1, dtype=torch.bool)
 
 
 def one(numbers):
@@ -39,14 +40,15 @@ def one(numbers):
 class Steady(NormProbe):
     """Norms that are always the same."""
 
-    def __init__(self, s_w, s_l, inner):
+    def __init__(self, s_w, s_l, inner, pairs=1):
         self.found = torch.tensor([[[s_w**2, inner], [inner, s_l**2]]], dtype=torch.float64)
+        self.pairs = pairs
 
     def forward(self, rows):
         return nullcontext()
 
     def products(self, policy):
-        return self.found
+        return self.found.expand(self.pairs, 2, 2)
 
 
 def changes_of(tokenizer, objective, method, rows, *, lora=False, tie=True):
@@ -67,7 +69,7 @@ def changes_of(tokenizer, objective, method, rows, *, lora=False, tie=True):
             **{name: batch[name] for name in ("input_ids", "attention_mask", "completion_mask")},
             groups=torch.stack([numbers, numbers + 1], 1),
         )
-        with remedy.watching(watched.trimmed, 0):
+        with remedy.watching(watched.trimmed, 0, ONE):
             policy = pair_logps(model, head, batch)
         reference = None
         if objective.needs_reference:
@@ -97,12 +99,33 @@ def test_normalised_descent_never_lowers_the_chosen_nor_raises_the_rejected(toke
         assert chosen > 0 > rejected
 
 
+@pytest.mark.parametrize("name", ["rrhf", "slic_hf", "ipo_sum"])
+def test_what_is_not_pulled_apart_is_not_promised(tokenizer, name):
+    """One side only, or past a target: pairs are left as they are, or go the other way, and the log says so."""
+    objective = OBJECTIVES.build(name)
+    past = {"ipo_sum": 60.0}.get(name, 0.0)
+    model, (row,) = llama(tokenizer), suffix_rows(1)
+    batch, head = pair_batch(tokenizer, [row]), output_head(model)
+    remedy = Normalised(Normalise(), NormProbe(model, head), one)
+    with remedy.watching(rows_of_pairs(batch, [0]), 0, ONE):
+        policy = pair_logps(model, head, batch)
+    reference = None
+    if objective.needs_reference:
+        lower = replace(policy.chosen, logp=policy.chosen.logp.detach() - past)
+        reference = replace(policy, chosen=lower, rejected=replace(policy.rejected, logp=policy.rejected.logp.detach()))
+    remedy.settle(objective.of_tokens(remedy.scaled(policy), reference))
+    remedy.release()
+    pull = incentives(objective, policy, reference)
+    assert not bool((pull.d_w > 0) & (pull.d_l > 0))  # the case is what it is said to be
+    assert remedy.metrics()["promised"].tolist() == [0]
+
+
 def test_normalised_descent_keeps_the_geometric_mean_of_the_pulls(tokenizer):
     objective = OBJECTIVES.build("simpo")
     model, batch = llama(tokenizer), pair_batch(tokenizer, suffix_rows(1))
     head = output_head(model)
     remedy = Normalised(Normalise(), NormProbe(model, head), one)
-    with remedy.watching(rows_of_pairs(batch, [0]), 0):
+    with remedy.watching(rows_of_pairs(batch, [0]), 0, ONE):
         policy = pair_logps(model, head, batch)
     pull = incentives(objective, policy)
     losses = objective.of_tokens(remedy.scaled(policy))
@@ -153,9 +176,12 @@ def test_calibration_brings_steady_pairs_into_the_band():
     remedy = Calibrated(Calibrate(ema=0.5), Steady(s_w, s_l, inner), one)
     d = torch.ones(1, dtype=torch.float64)
     assert float(d[0] * s_w**2 - d[0] * inner) < 0
-    for _ in range(3):
-        remedy.watching(ROWS, 0)
-        alpha = float(remedy.alpha(POLICY, d, d))
+    alphas = []
+    for step in range(3):
+        remedy.watching(ROWS, step, ONE)
+        alphas.append(float(remedy.alpha(POLICY, d, d)))
+    assert alphas[0] == 1  # before anything was measured
+    alpha = alphas[-1]
     assert alpha**2 == pytest.approx(s_l / s_w)
     assert alpha * s_w**2 - inner / alpha > 0
     assert alpha * inner - s_l**2 / alpha < 0
@@ -163,20 +189,41 @@ def test_calibration_brings_steady_pairs_into_the_band():
 
 def test_averages_are_of_logarithms_and_forget_at_their_rate():
     remedy = Calibrated(Calibrate(ema=0.9), Steady(1.0, 1.0, 0.0), one)
-    remedy.watching(ROWS, 0)
-    remedy.alpha(POLICY, torch.tensor([1.0]).double(), torch.tensor([1.0]).double())
-    remedy.alpha(POLICY, torch.tensor([torch.e]).double(), torch.tensor([1.0]).double())
+    one_nat = torch.ones(1, dtype=torch.float64)
+    for step, d_w in enumerate((1.0, torch.e, 1.0)):
+        remedy.watching(ROWS, step, ONE)
+        log_alpha = float(remedy.alpha(POLICY, d_w * one_nat, one_nat).log())
     assert remedy.averages["d_w"] == pytest.approx(0.1)
-    assert float(
-        remedy.alpha(POLICY, torch.tensor([1.0]).double(), torch.tensor([1.0]).double()).log()
-    ) == pytest.approx(-0.09 / 2)
+    assert log_alpha == pytest.approx(-0.1 / 2)
+    remedy.watching(ROWS, 3, ONE)
+    assert remedy.averages["d_w"] == pytest.approx(0.09)
+
+
+def test_averages_move_once_a_step_however_it_is_cut_and_by_rows_that_count():
+    """Four pairs at once, in two batches, and with a row that only fills a batch up."""
+    d_w, ones = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64), torch.ones(4, dtype=torch.float64)
+    filled = torch.cat([d_w, torch.tensor([100.0])])
+    found = []
+    for batches in ([d_w], [d_w[:2], d_w[2:]], [filled[:1], filled[1:]]):
+        remedy = Calibrated(Calibrate(ema=0.9), Steady(1.0, 2.0, 0.0, pairs=5), one)
+        for step in range(2):
+            for batch in batches:
+                remedy.watching(ROWS, step, batch < 100)
+                remedy.probe.pairs = len(batch)
+                alpha = remedy.alpha(POLICY, batch, ones[:1].expand(len(batch)))
+        found.append((remedy.averages, float(alpha[0])))
+    assert found[0][0] == pytest.approx({"d_w": float(torch.tensor(2.5).log()), "d_l": 0, "s_w": 0, "s_l": 0.693147})
+    for averages, alpha in found[1:]:
+        assert averages == pytest.approx(found[0][0])
+        assert alpha == pytest.approx(found[0][1])
 
 
 def test_averages_are_kept_and_continued(tmp_path):
     remedy = Calibrated(Calibrate(), Steady(1.0, 3.0, 0.0), one)
-    remedy.watching(ROWS, 0)
+    remedy.watching(ROWS, 0, ONE)
     remedy.alpha(POLICY, torch.ones(1).double(), torch.ones(1).double())
     remedy.save(tmp_path / "checkpoint-1")
+    remedy.watching(ROWS, 1, ONE)
     again = Calibrated(Calibrate(), Steady(1.0, 3.0, 0.0), one)
     again.load(tmp_path / "checkpoint-1")
     assert again.averages == remedy.averages
@@ -210,7 +257,7 @@ def test_the_monitor_sees_what_a_remedy_does(tokenizer, tmp_path, method, lora):
         assert entry["entanglement/step_rejected"] == pytest.approx(
             entry["entanglement/sgd_rejected"], rel=1e-3, abs=1e-7
         )
-        assert entry["disentangle/log_alpha"] != 0
+        assert entry["disentangle/log_alpha"] != 0 or (isinstance(method, Calibrate) and entry["step"] == 1)
         if isinstance(method, Normalise):
             assert entry["entanglement/share_ideal"] == 1
             ratio = entry["entanglement/ratio"]

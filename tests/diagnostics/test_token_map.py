@@ -33,9 +33,16 @@ def test_the_map_sums_to_the_pairs_inner_product_and_the_first_shared_token_is_t
     found = token_map(model, output_head(model), prepared(tokenizer, row))
     gradients = measure(model, output_head(model), rows_of_pairs(pair_batch(tokenizer, [row]), [0])).gradients
     assert float(found.inner.sum()) == pytest.approx(float(gradients.inner), rel=1e-4)
-    shared = [i for i, (a, b) in enumerate(zip(found.chosen, found.rejected, strict=False)) if a == b]
-    if shared and shared[0] == 0:
-        assert float(found.cosines[0, 0]) == pytest.approx(1)  # one token in one context
+
+
+def test_one_token_in_one_context_has_one_gradient(tokenizer):
+    model, row = llama(tokenizer).eval(), suffix_rows(1)[0]
+    begun = [{"role": "assistant", "content": f"the {row[side][0]['content']}"} for side in ("chosen", "rejected")]
+    found = token_map(
+        model, output_head(model), prepared(tokenizer, {**row, "chosen": begun[:1], "rejected": begun[1:]})
+    )
+    assert found.chosen[0] == found.rejected[0]
+    assert float(found.cosines[0, 0]) == pytest.approx(1)
 
 
 def test_long_sides_are_cut_and_that_is_said(tokenizer):

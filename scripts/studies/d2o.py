@@ -1,0 +1,449 @@
+"""Negatives only: D2O beside gradient ascent, NPO, SimNPO and two kinds of DPO, with the stand-in model.
+
+``python scripts/studies/d2o.py rates`` (or ``main``; both where none is named) runs what is missing, one result file a
+run in ``docs/results/d2o/``, draws ``docs/images/d2o.png`` and ``.svg`` and writes the tables of
+``docs/results/d2o.md``; what stands around its marks on that page stays. Duan et al., Findings of EMNLP 2024,
+arXiv:2403.03419.
+
+- ``rates``: every arm at three learning rates on sentiment, on a seed of its own. The one of highest reward whose
+  samples stay fluent is used in ``main``.
+- ``main``: every arm over seeds, on sentiment (the worst of four answers is the negative) and HH (the rejected).
+
+Harm is measured by ``alt-profanity-check`` (a linear model of words, trained on comments marked as toxic or
+offensive), which is no part of any reward here: ``pip install alt-profanity-check``.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from align.data.prepare import prepare_pairs
+from align.evaluation.text import distinct_n, repetition
+from align.models.load import Source, load_model, load_tokenizer
+from align.models.logprobs import batch_logps, output_head
+from align.recipe.load import load_recipe
+from align.recipe.schema import SourceSettings, SynthSettings
+from align.report.look import COLOURS, RUN_COLOURS, base_line, look, save
+from align.report.metrics_file import read_metrics
+from align.sampling.cache import cached_samples
+from align.sampling.generate import Completion, Decoding
+from align.sampling.prompts import load_prompts
+from align.sampling.scorers import load_scorer
+from align.sampling.synth import synthesise
+from align.trainers.run import run_recipe
+from scripts.studies.over_seeds import (
+    curves,
+    interval,
+    line,
+    run_missing,
+    say,
+    shown,
+    table_head,
+    verdict,
+    write_between,
+)
+from scripts.studies.spo import SHORT, hh_files
+from scripts.studies.stand_in import Settings, digest_of, stand_in
+
+SCRIPT, RECIPE = "scripts/studies/d2o.py", Path("scripts/studies/d2o.yaml")
+RESULTS, PAGE, IMAGES = Path("docs/results/d2o"), Path("docs/results/d2o.md"), Path("docs/images")
+WORK = Path("runs/studies/d2o")
+SAMPLED = "{samples: %d, max_new_tokens: 24, temperature: 1.0, top_p: 1.0, instructions: null%s}"
+ROWS, SAMPLES = 6, 4
+ARMS: Mapping[str, Sequence[str]] = {
+    "d2o": ("objective=d2o", f"d2o={SAMPLED % (SAMPLES, '')}"),
+    "gradient ascent": ("objective=gradient_ascent", "d2o={}"),
+    "npo": ("objective=npo", "d2o={}"),
+    "simnpo": ("objective=simnpo", "d2o={}"),
+    "dpo on samples": (
+        "objective={name: dpo, beta: 0.1}",
+        f"d2o={SAMPLED % (SAMPLES, ', level: instance')}",
+        f"trainer.per_device_train_batch_size={ROWS * SAMPLES}",
+    ),
+    "dpo on pairs": ("objective={name: dpo, beta: 0.1}",),
+}
+"""The fifth holds each sample by itself against the negative: as many negatives a step as the others. The last alone
+reads responses that people, or the scorer, preferred."""
+MORE = {"d2o, 11 samples": ("objective=d2o", f"d2o={SAMPLED % (11, '')}")}
+"""The paper's number of samples, once."""
+TASKS = {"sentiment": "Sentiment: the worst of four answers is the negative", "hh": "HH-harmless: the rejected"}
+RATES, TUNING_SEED, SEEDS = (3e-4, 1e-3, 3e-3), 9, (1, 2, 3)
+FLUENT = 1.5
+"""A rate may be chosen where samples have at most so many times the perplexity of the base's own, under the base."""
+HELD_OUT, PROMPTS = 40, 100
+DECODING = Decoding(max_new_tokens=24, batch_size=100, seed=1234)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: what it is for, on which task, which arm, at which rate, which seed."""
+
+    study: str
+    task: str
+    arm: str
+    seed: int
+    asked: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        arm = "".join(sign if sign.isalnum() else "-" for sign in self.arm).replace("--", "-")
+        return f"{self.study}-{self.task}-{arm}-{self.seed}" + (f"-{self.asked:g}" if self.asked else "")
+
+    @property
+    def file(self) -> Path:
+        """Where its result is."""
+        return RESULTS / f"{self.name}.json"
+
+    @property
+    def rate(self) -> float:
+        """Its learning rate."""
+        return self.asked or chosen_rate("d2o" if self.arm in MORE else self.arm)
+
+    @property
+    def changes(self) -> list[str]:
+        """What it changes in its recipe, but for files and folders."""
+        words = [f"trainer.seed={self.seed}", f"trainer.learning_rate={self.rate}", *{**ARMS, **MORE}[self.arm]]
+        if self.task == "sentiment":
+            synth = "{prompts: sentiment, split: %s, samples: 4, max_new_tokens: 24, min_gap: 0.4, seed: %d%s}"
+            words.append(f"data.train={{synth: {synth % ('train', self.seed, '')}}}")
+            words.append(f"data.eval={{synth: {synth % ('heldout', 1000, f', limit: {HELD_OUT}')}}}")
+        return words
+
+    @property
+    def digest(self) -> str:
+        """Of what decides about it."""
+        parts = [RECIPE.read_text(encoding="utf-8"), digest_of(Settings()), HELD_OUT, PROMPTS, *self.changes]
+        parts += [SHORT] if self.task == "hh" else []
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+
+    def files(self) -> list[str]:
+        """Return the files and the folder of its recipe, made where they are missing."""
+        words = [f"model.path={stand_in()}", f"output.dir={WORK / self.name}"]
+        if self.task == "hh":
+            words += [f"data.{part}={file}" for part, file in zip(("train", "eval"), hh_files(), strict=True)]
+        return words
+
+
+def chosen_rate(arm: str) -> float:
+    """Return the rate of an arm: the highest reward on the tuning seed among those whose samples stay fluent.
+
+    Raises:
+        ValueError: if a rate was not tried yet.
+    """
+    fluent, least = dict[float, float](), min(RATES)
+    for rate in RATES:
+        run = Run("rates", "sentiment", arm, TUNING_SEED, rate)
+        if not run.file.is_file():
+            raise ValueError(f"{run.name} is missing: python {SCRIPT} rates")
+        found = json.loads(run.file.read_text(encoding="utf-8"))
+        if of_base(found, "perplexity") <= FLUENT:
+            fluent[rate] = found["samples"]["reward"]
+    return max(fluent, key=lambda rate: (fluent[rate], -rate)) if fluent else least
+
+
+def planned(studies: Sequence[str]) -> list[Run]:
+    """Return every run of the studies."""
+    runs = []
+    if "rates" in studies:
+        runs += [Run("rates", "sentiment", arm, TUNING_SEED, rate) for arm in ARMS for rate in RATES]
+    if "main" in studies:
+        runs += [Run("main", task, arm, seed) for seed in SEEDS for task in TASKS for arm in ARMS]
+        runs += [Run("main", task, arm, SEEDS[0]) for task in TASKS for arm in MORE]
+    return runs
+
+
+def main() -> int:
+    """Run what is missing, draw and write; return 1 where a run failed."""
+    studies = ("rates", "main")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("study", nargs="*", choices=[*studies, []], help="which; both where none is named")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
+    arguments = parser.parse_args()
+    runs = planned(arguments.study or studies)
+    if not os.environ.get("ALIGN_HH_FILE"):
+        say("hh: set ALIGN_HH_FILE to harmless-base/test.jsonl.gz of Anthropic/hh-rlhf; left out")
+        runs = [run for run in runs if run.task != "hh"]
+    agreement = agreements(sorted({run.task for run in runs}))
+    failures = run_missing(runs, result, told)
+    there = [run for run in planned(studies) if run.file.is_file()]
+    found = [json.loads(run.file.read_text(encoding="utf-8")) for run in there]
+    for run, one in zip(there, found, strict=True):
+        if one["digest"] != run.digest:
+            say(f"{run.name}: of another recipe; remove {run.file} to run it again")
+    if any(one["study"] == "main" for one in found):
+        draw(found)
+    text = tables(found, agreement)
+    write_between(PAGE, SCRIPT, "Negatives only, at our scale", text)
+    print(json.dumps({"agreement": agreement, "runs": found, "failures": failures}) if arguments.json else text)
+    return 1 if failures else 0
+
+
+# ---- harm, and what else is measured of samples ----------------------------------------------------------------
+
+
+def harm(texts: Sequence[str]) -> list[float]:
+    """Return the probability that each text is toxic or offensive, by a model that comes with its package.
+
+    Raises:
+        ValueError: if the package is not there.
+    """
+    try:
+        from profanity_check import predict_prob
+    except ImportError as error:
+        raise ValueError("harm is measured with: pip install alt-profanity-check") from error
+    return [float(value) for value in predict_prob(list(texts))]
+
+
+def agreements(tasks: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return, for each task, in how many pairs the rejected is held for more harmful; kept in a file."""
+    file = RESULTS / "agreement.json"
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for task in tasks:
+        if task in kept:
+            continue
+        if task == "hh":
+            from align.data.sources import read_rows
+
+            rows = [row for _, row in read_rows(SourceSettings(path=os.environ["ALIGN_HH_FILE"]))]
+            pairs = [
+                tuple(row[side].rsplit("\n\nAssistant:", 1)[-1] for side in ("chosen", "rejected")) for row in rows
+            ]
+        else:
+            model, tokenizer = base()
+            settings = SynthSettings(prompts="sentiment", split="heldout", samples=4, min_gap=0.4, seed=1000)
+            made, _ = synthesise(model, tokenizer, settings)
+            pairs = [tuple(side[0]["content"] for side in (pair.chosen, pair.rejected)) for pair in made]
+        chosen, rejected = (np.array(harm(side)) for side in zip(*pairs, strict=True))
+        right = np.where(chosen == rejected, 0.5, rejected > chosen)
+        kept[task] = {
+            "pairs": len(pairs),
+            "agreement": float(right.mean()),
+            "standard_error": float(right.std(ddof=1) / len(right) ** 0.5),
+            "chosen": float(chosen.mean()),
+            "rejected": float(rejected.mean()),
+        }
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    return {task: kept[task] for task in TASKS if task in kept}
+
+
+@cache
+def base() -> tuple[Any, Any]:
+    """Return the stand-in and its tokenizer."""
+    source = Source(path=str(stand_in()))
+    return load_model(source).eval(), load_tokenizer(source)
+
+
+@cache
+def prompts(task: str) -> tuple[Any, ...]:
+    """Return held-out prompts: texts, or ids as a training has them."""
+    if task == "sentiment":
+        return tuple(load_prompts("sentiment", "heldout", PROMPTS))
+    _, held_out = hh_files()
+    rows = prepare_pairs([SourceSettings(path=str(held_out))], base()[1], max_length=96, truncation="keep_end").dataset
+    return tuple(rows["prompt_ids"][:PROMPTS])
+
+
+def measured(model: Any, task: str) -> dict[str, float]:
+    """Return what samples of a model for held-out prompts are like."""
+    _, tokenizer = base()
+    samples = cached_samples(model, tokenizer, list(prompts(task)), DECODING)
+    texts = [completion.text for completion in samples]
+    return {
+        "harm": float(np.mean(harm(texts))),
+        "reward": float(np.mean(load_scorer("vader")([c.prompt for c in samples], texts))),
+        "perplexity": perplexity(samples),
+        "repetition": repetition(texts),
+        "distinct_2": distinct_n(texts, 2),
+        "length": float(np.mean([len(completion.ids) for completion in samples])),
+    }
+
+
+@torch.inference_mode()
+def perplexity(samples: Sequence[Completion]) -> float:
+    """Return the perplexity of samples under the frozen base, over all their tokens."""
+    model, _ = base()
+    nats, count = 0.0, 0
+    for sample in samples:
+        if not sample.ids:
+            continue
+        ids = torch.tensor([sample.prompt_ids + sample.ids])
+        place = torch.arange(ids.shape[1])[None]
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        batch["completion_mask"] = place >= len(sample.prompt_ids)
+        nats -= float(batch_logps(model, output_head(model), batch).summed().logps.sum())
+        count += len(sample.ids)
+    return float(np.exp(nats / max(count, 1)))
+
+
+@cache
+def of_the_base(task: str) -> dict[str, float]:
+    """Return the same of the model before training."""
+    return measured(base()[0], task)
+
+
+def result(run: Run) -> dict[str, Any]:
+    """Run, and return what is kept of it."""
+    with contextlib.redirect_stdout(sys.stderr):
+        summary = run_recipe(load_recipe(RECIPE, [*run.files(), *run.changes]))
+    folder = Path(summary["folder"])
+    trained = load_model(Source(path=str(folder / "model"))).eval()
+    return {
+        **{name: getattr(run, name) for name in ("study", "task", "arm", "seed", "rate")},
+        "negatives": curves(read_metrics(folder), ["eval_logps/rejected"])["rejected"],
+        "samples": measured(trained, run.task),
+        "base": of_the_base(run.task),
+        "seconds": summary["seconds"],
+        "command": f"python {SCRIPT} {run.study}",
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("align", "torch", "transformers", "peft", "alt-profanity-check")
+        },
+        "digest": run.digest,
+    }
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """Return a few words on a result."""
+    said = (
+        f"negatives {fall(found):+.1f} nats, harm {of_base(found, 'harm'):+.3f}, reward {of_base(found, 'reward'):+.2f}"
+    )
+    return f"{said}, perplexity x {of_base(found, 'perplexity'):.2f}, {found['seconds']:.0f} s"
+
+
+# ---- what came of it -------------------------------------------------------------------------------------------
+
+
+def fall(found: Mapping[str, Any]) -> float:
+    """Return how far the log-probability of held-out negatives moved, in nats."""
+    points = found["negatives"]
+    return float(points[-1][1] - points[0][1])
+
+
+def of_base(found: Mapping[str, Any], name: str) -> float:
+    """Return a figure of samples beside the base's: a ratio for perplexity, a difference for others."""
+    mine, other = found["samples"][name], found["base"][name]
+    return float(mine / other if name == "perplexity" else mine - other)
+
+
+def _of(found: Sequence[Mapping[str, Any]], **wanted: Any) -> list[Mapping[str, Any]]:
+    return [one for one in found if all(one[key] == value for key, value in wanted.items())]
+
+
+def tables(found: Sequence[Mapping[str, Any]], agreement: Mapping[str, Mapping[str, float]]) -> str:
+    """Return all tables as Markdown."""
+    rows = table_head(
+        "The harm measure first", ["task", "pairs", "rejected held for more harmful, %", "chosen", "rejected"]
+    )
+    for task, one in agreement.items():
+        share = f"{100 * one['agreement']:.1f} ± {100 * 1.96 * one['standard_error']:.1f}"
+        rows.append(line([task, f"{one['pairs']:.0f}", share, f"{one['chosen']:.3f}", f"{one['rejected']:.3f}"]))
+    parts = ["\n".join(rows), *(_main_table(found, task) for task in TASKS), _rates_table(found)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
+    runs = _of(found, study="main", task=task)
+    if not runs:
+        return ""
+    columns = ["arm", "seeds", "rate", "negatives, nats", "harm, beside the base", "reward, beside the base"]
+    rows = table_head(TASKS[task], [*columns, "perplexity, times the base's", "repetition", "distinct-2", "tokens"])
+    before = runs[0]["base"]
+    plain = [f"{before[name]:.3f}" for name in ("harm", "reward")] + [f"({before['perplexity']:.0f})"]
+    plain += [f"{before['repetition']:.3f}", f"{before['distinct_2']:.3f}", f"{before['length']:.1f}"]
+    rows.append(line(["base, itself", "", "", "", *plain]))
+    for arm in (*ARMS, *MORE):
+        ones = _of(runs, arm=arm)
+        if ones:
+            cells = [shown([fall(one) for one in ones], "+.1f")]
+            cells += [shown([of_base(one, name) for one in ones], "+.3f") for name in ("harm", "reward")]
+            cells.append(shown([of_base(one, "perplexity") for one in ones], ".2f"))
+            cells += [f"{np.mean([one['samples'][n] for one in ones]):.3f}" for n in ("repetition", "distinct_2")]
+            cells.append(f"{np.mean([one['samples']['length'] for one in ones]):.1f}")
+            rows.append(line([arm, str(len(ones)), f"{ones[0]['rate']:g}", *cells]))
+    return "\n".join([*rows, "", *_checks(runs)])
+
+
+def _checks(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    said = []
+    for arm in ("d2o", "gradient ascent"):
+        ones = _of(runs, arm=arm)
+        if ones:
+            fluent = verdict([of_base(one, "perplexity") for one in ones], below=FLUENT)
+            low = (
+                verdict([fall(one) for one in ones], below=0),
+                verdict([of_base(one, "harm") for one in ones], below=0),
+            )
+            said.append(
+                f"- {arm}: negatives fall: **{low[0]}**; harm falls: **{low[1]}**; "
+                f"perplexity stays below {FLUENT} times the base's: **{fluent}**"
+            )
+    return said
+
+
+def _rates_table(found: Sequence[Mapping[str, Any]]) -> str:
+    runs = _of(found, study="rates")
+    if not runs:
+        return ""
+    rows = table_head(f"Learning rates, sentiment, seed {TUNING_SEED}", ["arm", *(f"{rate:g}" for rate in RATES)])
+    for arm in ARMS:
+        cells = []
+        for rate in RATES:
+            for one in _of(runs, arm=arm, rate=rate):
+                text = (
+                    f"{fall(one):+.1f} nats, reward {of_base(one, 'reward'):+.3f}, × {of_base(one, 'perplexity'):.2f}"
+                )
+                cells.append(text)
+        rows.append(line([arm, *cells]))
+    return "\n".join(rows)
+
+
+def draw(found: Sequence[Mapping[str, Any]]) -> None:
+    """Draw how negatives fall, and beside it what samples are like at the end, each seed a dot."""
+    colours = {arm: COLOURS[name] for arm, name in zip(ARMS, RUN_COLOURS, strict=False)}
+    measures = (("perplexity", "perplexity, times the base's"), ("harm", "harm, beside the base"))
+    with look(9):
+        figure = Figure(figsize=(10.5, 6.2), dpi=100, layout="constrained")
+        for row, task in zip(figure.subplots(len(TASKS), 3), TASKS, strict=True):
+            for number, (arm, colour) in enumerate(colours.items()):
+                ones = _of(found, study="main", task=task, arm=arm)
+                if not ones:
+                    continue
+                values = np.array([[value for _, value in one["negatives"]] for one in ones])
+                steps = [step for step, _ in ones[0]["negatives"]]
+                row[0].plot(steps, (values - values[:, :1]).mean(0), color=colour, label=arm)
+                for ax, (name, _) in zip(row[1:], measures, strict=True):
+                    each = [of_base(one, name) for one in ones]
+                    mean, low, high = interval(each)
+                    ax.plot([number] * len(each), each, "o", color=colour, alpha=0.45, markersize=4, markeredgewidth=0)
+                    ax.errorbar(number, mean, [[mean - low], [high - mean]], fmt="_", color=colour, capsize=3)
+            row[0].set_title(f"{task}: held-out negatives", loc="left", fontsize=10)
+            row[0].set_ylabel("log-prob, change (nats)")
+            row[0].set_xlabel("optimiser step")
+            for ax, (name, title) in zip(row[1:], measures, strict=True):
+                ax.set_title(title, loc="left", fontsize=10)
+                ax.set_xticks(range(len(colours)), list(colours), rotation=25, ha="right")
+                base_line(ax, 1.0 if name == "perplexity" else 0.0)
+                if name == "perplexity":
+                    ax.set_yscale("log")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(ARMS))
+        save(figure, [IMAGES / f"d2o.{ending}" for ending in ("png", "svg")])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

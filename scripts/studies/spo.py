@@ -1,0 +1,380 @@
+"""Does learning preference degrees help? SPO beside the same objective alone and beside rows that are not degraded.
+
+``python scripts/studies/spo.py rates`` (or ``main``, ``ablations``; all where none is named) runs what is missing, one
+result file a run in ``docs/results/spo/``, draws ``docs/images/spo.png`` and ``.svg`` and writes the tables of
+``docs/results/spo.md``; what stands around its marks on that page stays. Li et al., Findings of EMNLP 2024,
+arXiv:2409.17791.
+
+- ``rates``: the learning rate of every task and objective, chosen on a seed of its own for the objective alone.
+- ``main``: DPO, SimPO and IPO: alone with as many rows as SPO has, with SPO, and with as many rows of whole responses.
+- ``ablations``: SPO beside DPO with another extractor, number of degrees, weight, and a head that trains itself alone.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from align.data.sources import read_rows
+from align.recipe.load import load_recipe
+from align.recipe.schema import SourceSettings
+from align.report.look import BLUE, GREEN, VERMILLION, base_line, look, save
+from align.report.metrics_file import read_metrics
+from align.trainers.run import run_recipe
+from scripts.studies.over_seeds import (
+    curves,
+    interval,
+    line,
+    run_missing,
+    say,
+    shown,
+    table_head,
+    verdict,
+    write_between,
+)
+from scripts.studies.stand_in import Settings, digest_of, stand_in
+
+SCRIPT, RECIPE = "scripts/studies/spo.py", Path("scripts/studies/spo.yaml")
+RESULTS, PAGE, IMAGES = Path("docs/results/spo"), Path("docs/results/spo.md"), Path("docs/images")
+WORK = Path("runs/studies/spo")
+OBJECTIVES = {
+    "dpo": "{name: dpo, beta: 0.1}",
+    "simpo": "{name: simpo, beta: 2.5, gamma: 1.0}",
+    "ipo": "{name: ipo, tau: 0.5}",
+}
+STEPS, DEGREES = 10, 4
+AS_MANY = (2 + 2 * DEGREES) // 2
+"""Pairs of the objective alone for one of SPO's: both train on 10 rows then."""
+ARMS = {"alone": "alone", "spo": "with SPO", "nothing": "rows without removal"}
+ABLATIONS = {
+    "yake": "{versions: {extractor: yake}}",
+    "tfidf": "{versions: {extractor: tfidf}}",
+    "surprisal": "{versions: {extractor: surprisal}}",
+    "2 degrees": "{versions: {degrees: 2}}",
+    "6 degrees": "{versions: {degrees: 6}}",
+    "gamma 0.01": "{gamma: 0.01}",
+    "gamma 1": "{gamma: 1.0}",
+    "detached": "{head: {detached: true}}",
+}
+TASKS = {"sentiment": "sentiment, the quickstart's task", "hh": "HH-harmless"}
+RATES, TUNING_SEED, SEEDS = (3e-4, 1e-3, 3e-3), 9, (1, 2, 3)
+HELD_OUT = {"sentiment": 60, "hh": 50}
+SHORT = 350
+"""Most characters of a transcript of HH: the stand-in's tokens are small pieces there, and runs are to be short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: what it is for, on which task, which objective, which arm, which seed."""
+
+    study: str
+    task: str
+    objective: str
+    arm: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        arm = "".join(sign if sign.isalnum() else "-" for sign in self.arm)
+        return f"{self.study}-{self.task}-{self.objective}-{arm}-{self.seed}"
+
+    @property
+    def file(self) -> Path:
+        """Where its result is."""
+        return RESULTS / f"{self.name}.json"
+
+    @property
+    def rate(self) -> float:
+        """Its learning rate."""
+        return float(self.arm) if self.study == "rates" else chosen_rate(self.task, self.objective)
+
+    @property
+    def changes(self) -> list[str]:
+        """What it changes in its recipe, but for files and folders."""
+        words = [f"trainer.seed={self.seed}", f"objective={OBJECTIVES[self.objective]}"]
+        steps = STEPS
+        if self.study == "rates" or self.arm == "alone":
+            steps = STEPS * AS_MANY
+        elif self.arm == "nothing":
+            words.append("spo={versions: {removal: nothing}}")
+        else:
+            words.append(f"spo={ABLATIONS.get(self.arm, '{}')}")
+        words += [
+            f"trainer.max_steps={steps}",
+            f"trainer.eval_steps={steps}",
+            f"trainer.learning_rate={self.rate}",
+        ]
+        words += [f"trainer.warmup_steps={steps // 8}", f"trainer.logging_steps={steps // 5}"]
+        if self.task == "sentiment":
+            synth = "{prompts: sentiment, split: %s, samples: 4, max_new_tokens: 24, min_gap: 0.4, seed: %d%s}"
+            words.append(f"data.train={{synth: {synth % ('train', self.seed, '')}}}")
+            words.append(f"data.eval={{synth: {synth % ('heldout', 1000, f', limit: {HELD_OUT[self.task]}')}}}")
+            sampled = "{prompts: sentiment, split: heldout, limit: 100, max_new_tokens: 24, scorer: vader}"
+            words.append(f"evaluation={{generation: {sampled}}}")
+        return words
+
+    @property
+    def digest(self) -> str:
+        """Of what decides about it."""
+        parts = [RECIPE.read_text(encoding="utf-8"), digest_of(Settings()), HELD_OUT[self.task], *self.changes]
+        parts += [SHORT] if self.task == "hh" else []
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+
+    def files(self) -> list[str]:
+        """Return the files and the folder of its recipe, made where they are missing."""
+        words = [f"model.path={stand_in()}", f"output.dir={WORK / self.name}"]
+        if self.task == "hh":
+            words += [f"data.{part}={file}" for part, file in zip(("train", "eval"), hh_files(), strict=True)]
+        return words
+
+
+def chosen_rate(task: str, objective: str) -> float:
+    """Return the rate at which the objective alone was best on the tuning seed.
+
+    Raises:
+        ValueError: if a rate was not tried yet.
+    """
+    found = {}
+    for rate in RATES:
+        run = Run("rates", task, objective, f"{rate:g}", TUNING_SEED)
+        if not run.file.is_file():
+            raise ValueError(f"{run.name} is missing: python {SCRIPT} rates")
+        found[rate] = score(json.loads(run.file.read_text(encoding="utf-8")))
+    return max(RATES, key=lambda rate: (found[rate], -rate))
+
+
+def hh_files() -> tuple[Path, Path]:
+    """Return files of HH to train on, and held out: its short pairs, of which the first are held out."""
+    held_out = HELD_OUT["hh"]
+    lines = [row for _, row in read_rows(SourceSettings(path=os.environ["ALIGN_HH_FILE"]))]
+    lines = [row for row in lines if max(len(row["chosen"]), len(row["rejected"])) <= SHORT]
+    paths = [WORK / "data" / f"hh-{part}.jsonl" for part in ("train", "heldout")]
+    for path, rows in zip(paths, (lines[held_out:], lines[:held_out]), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return paths[0], paths[1]
+
+
+def planned(studies: Sequence[str]) -> list[Run]:
+    """Return every run of the studies."""
+    both = [(task, objective) for task in TASKS for objective in OBJECTIVES]
+    runs = []
+    if "rates" in studies:
+        runs += [Run("rates", *which, f"{rate:g}", TUNING_SEED) for which in both for rate in RATES]
+    if "main" in studies:
+        runs += [Run("main", *which, arm, seed) for seed in SEEDS for which in both for arm in ARMS]
+    if "ablations" in studies:
+        runs += [Run("ablations", "sentiment", "dpo", arm, seed) for seed in SEEDS[:2] for arm in ABLATIONS]
+    return runs
+
+
+def main() -> int:
+    """Run what is missing, draw and write; return 1 where a run failed."""
+    studies = ("rates", "main", "ablations")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("study", nargs="*", choices=[*studies, []], help="which; all where none is named")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
+    arguments = parser.parse_args()
+    runs = planned(arguments.study or studies)
+    if not os.environ.get("ALIGN_HH_FILE"):
+        say("hh: set ALIGN_HH_FILE to harmless-base/test.jsonl.gz of Anthropic/hh-rlhf; left out")
+        runs = [run for run in runs if run.task != "hh"]
+    failures = run_missing(runs, result, told)
+    there = [run for run in planned(studies) if run.file.is_file()]
+    found = [json.loads(run.file.read_text(encoding="utf-8")) for run in there]
+    for run, one in zip(there, found, strict=True):
+        if one["digest"] != run.digest:
+            say(f"{run.name}: of another recipe; remove {run.file} to run it again")
+    if any(one["study"] == "main" for one in found):
+        draw(found)
+    write_between(PAGE, SCRIPT, "Preference degrees, at our scale", tables(found))
+    print(json.dumps({"runs": found, "failures": failures}) if arguments.json else tables(found))
+    return 1 if failures else 0
+
+
+def result(run: Run) -> dict[str, Any]:
+    """Run, and return what is kept of it."""
+    with contextlib.redirect_stdout(sys.stderr):
+        summary = run_recipe(load_recipe(RECIPE, [*run.files(), *run.changes]))
+    rows = read_metrics(Path(summary["folder"]))
+    keys = ["eval_accuracy", *(f"eval_logps/{side}" for side in ("chosen", "rejected"))]
+    keys += [f"spo/{name}/{side}" for name in ("accuracy", "chance") for side in ("chosen", "rejected")]
+    told_apart = [f"eval_spo/{name}/chosen" for name in ("accuracy", "chance", "rank_correlation")]
+    return {
+        **{name: getattr(run, name) for name in ("study", "task", "objective", "arm", "seed", "rate")},
+        "curves": {side: curves(rows, [f"eval_logps/{side}"])[side] for side in ("chosen", "rejected")},
+        "accuracy": curves(rows, ["eval_accuracy"])["eval_accuracy"],
+        "degrees": {key.split("/")[1]: next(iter(curves(rows, [key]).values())) for key in told_apart},
+        "reward": summary["generation"].get("reward", {}) if summary.get("generation") else {},
+        "seconds": summary["seconds"],
+        "command": f"python {SCRIPT} {run.study}",
+        "versions": {name: importlib.metadata.version(name) for name in ("align", "torch", "transformers", "peft")},
+        "digest": run.digest,
+    }
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """Return a few words on a result."""
+    return f"{score(found):.3f} at {found['rate']:g}, {found['seconds']:.0f} s"
+
+
+# ---- what came of it -------------------------------------------------------------------------------------------
+
+
+def accuracy(found: Mapping[str, Any]) -> float:
+    """Return the held-out accuracy at the end."""
+    return float(found["accuracy"][-1][1])
+
+
+def gained(found: Mapping[str, Any]) -> float:
+    """Return how much the reward of samples rose; NaN on HH, where none is measured."""
+    return float(found["reward"]["difference"]["value"]) if found["reward"] else float("nan")
+
+
+def score(found: Mapping[str, Any]) -> float:
+    """Return what a learning rate is chosen by: reward gained, on HH held-out accuracy."""
+    return gained(found) if found["task"] == "sentiment" else accuracy(found)
+
+
+def drift(found: Mapping[str, Any], side: str) -> float:
+    """Return how far a held-out log-probability moved, in nats."""
+    points = found["curves"][side]
+    return float(points[-1][1] - points[0][1])
+
+
+def _of(found: Sequence[Mapping[str, Any]], **wanted: Any) -> list[Mapping[str, Any]]:
+    return [one for one in found if all(one[key] == value for key, value in wanted.items())]
+
+
+def tables(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return all tables as Markdown."""
+    parts = [_main_table(found, task) for task in TASKS]
+    return "\n\n".join(part for part in (*parts, _ablation_table(found), _rates_table(found)) if part)
+
+
+def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
+    runs = _of(found, study="main", task=task)
+    if not runs:
+        return ""
+    columns = ["objective", "arm", "seeds", "held-out accuracy", "chosen, nats", "rejected, nats"]
+    columns += ["reward gained"] * (task == "sentiment") + [
+        "degrees told (chance)",
+        "rank correlation, before and after",
+    ]
+    rows = table_head(TASKS[task][0].upper() + TASKS[task][1:], columns)
+    checks = []
+    for objective in OBJECTIVES:
+        arms = {arm: {one["seed"]: one for one in _of(runs, objective=objective, arm=arm)} for arm in ARMS}
+        for arm, ones in arms.items():
+            if ones:
+                rows.append(line([objective, ARMS[arm], str(len(ones)), *_cells(list(ones.values()), task)]))
+        for other in ("alone", "nothing"):
+            checks += _beside(arms["spo"], arms[other], f"{objective} with SPO beside {objective} {ARMS[other]}", task)
+    return "\n".join([*rows, "", *checks])
+
+
+def _cells(runs: Sequence[Mapping[str, Any]], task: str) -> list[str]:
+    cells = [shown([accuracy(one) for one in runs], ".3f")]
+    cells += [shown([drift(one, side) for one in runs], "+.1f") for side in ("chosen", "rejected")]
+    if task == "sentiment":
+        cells.append(shown([gained(one) for one in runs], "+.3f"))
+    degrees = [one["degrees"] for one in runs]
+    if not degrees[0]["accuracy"]:
+        return [*cells, "", ""]
+    last, chance = (np.mean([d[name][-1][1] for d in degrees]) for name in ("accuracy", "chance"))
+    ranks = [d["rank_correlation"] for d in degrees if d["rank_correlation"]]
+    both = " → ".join(f"{np.mean([r[place][1] for r in ranks]):+.2f}" for place in (0, -1)) if ranks else ""
+    return [*cells, f"{last:.2f} ({chance:.2f})", both]
+
+
+def _beside(ours: Mapping[int, Any], theirs: Mapping[int, Any], what: str, task: str) -> list[str]:
+    """Return what the difference of two arms is, seed by seed."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return []
+    measures = {"accuracy": accuracy} | ({"reward": gained} if task == "sentiment" else {})
+    said = []
+    for name, measure in measures.items():
+        differences = [measure(ours[seed]) - measure(theirs[seed]) for seed in seeds]
+        higher = verdict(differences, above=0).split(" ")[0]
+        said.append(f"{name} {shown(differences, '+.3f')}: **{higher}**")
+    return [f"- {what}, higher: {'; '.join(said)}"]
+
+
+def _ablation_table(found: Sequence[Mapping[str, Any]]) -> str:
+    runs = _of(found, study="ablations")
+    if not runs:
+        return ""
+    seeds = sorted({one["seed"] for one in runs})
+    columns = [
+        "SPO beside DPO, sentiment",
+        "seeds",
+        "held-out accuracy",
+        "chosen, nats",
+        "rejected, nats",
+        "reward gained",
+    ]
+    rows = table_head("One thing at a time", [*columns, "degrees told (chance)", "rank correlation, before and after"])
+    whole = [
+        one for one in _of(found, study="main", task="sentiment", objective="dpo", arm="spo") if one["seed"] in seeds
+    ]
+    for arm, ones in {"rake, 4 degrees, gamma 0.1": whole, **{a: _of(runs, arm=a) for a in ABLATIONS}}.items():
+        if ones:
+            rows.append(line([arm, str(len(ones)), *_cells(ones, "sentiment")]))
+    return "\n".join(rows)
+
+
+def _rates_table(found: Sequence[Mapping[str, Any]]) -> str:
+    runs = _of(found, study="rates")
+    if not runs:
+        return ""
+    rows = table_head("Learning rates", ["task", "objective alone", *(f"{rate:g}" for rate in RATES)])
+    for task in TASKS:
+        for objective in OBJECTIVES:
+            ones = {one["rate"]: score(one) for one in _of(runs, task=task, objective=objective)}
+            if ones:
+                best = max(ones.values())
+                cells = [f"**{v:.3f}**" if v == best else f"{v:.3f}" for v in (ones.get(r, np.nan) for r in RATES)]
+                rows.append(line([task, objective, *cells]))
+    said = f"Seed {TUNING_SEED}, which is in no other table: reward gained on sentiment, held-out accuracy on HH."
+    return "\n".join([*rows, "", said])
+
+
+def draw(found: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the arms of every task and objective beside each other, with each seed as a dot."""
+    panels = [("sentiment", "reward gained", gained), ("sentiment", "held-out accuracy", accuracy)]
+    panels = [*panels, ("hh", "held-out accuracy", accuracy)]
+    colours = dict(zip(ARMS, (BLUE, VERMILLION, GREEN), strict=True))
+    with look(9):
+        figure = Figure(figsize=(10.5, 3.6), dpi=100, layout="constrained")
+        for ax, (task, name, measure) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            for place, objective in enumerate(OBJECTIVES):
+                for shift, arm in zip((-0.25, 0, 0.25), ARMS, strict=True):
+                    values = [measure(one) for one in _of(found, study="main", task=task, objective=objective, arm=arm)]
+                    if not values:
+                        continue
+                    mean, low, high = interval(values)
+                    x, colour = place + shift, colours[arm]
+                    ax.plot([x] * len(values), values, "o", color=colour, alpha=0.45, markersize=4, markeredgewidth=0)
+                    ax.errorbar(x, mean, [[mean - low], [high - mean]], fmt="_", color=colour, markersize=12, capsize=3)
+            base_line(ax, 0.5 if name.endswith("accuracy") else 0.0)
+            ax.set_xticks(range(len(OBJECTIVES)), list(OBJECTIVES))
+            ax.set_title(f"{task}: {name}", loc="left", fontsize=10)
+        handles = [figure.axes[0].plot([], [], "o", color=colours[arm], label=ARMS[arm])[0] for arm in ARMS]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        save(figure, [IMAGES / f"spo.{ending}" for ending in ("png", "svg")])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
