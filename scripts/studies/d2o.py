@@ -77,12 +77,16 @@ ARMS: Mapping[str, Sequence[str]] = {
 }
 """The fifth holds each sample by itself against the negative: as many negatives a step as the others. The last alone
 reads responses that people, or the scorer, preferred."""
-MORE = {"d2o, 11 samples": ("objective=d2o", f"d2o={SAMPLED % (11, '')}")}
+ELEVEN = {"d2o, 11 samples": ("objective=d2o", f"d2o={SAMPLED % (11, '')}")}
 """The paper's number of samples, once."""
+SAME_RATE = {f"{arm}, d2o's rate": ARMS[arm] for arm in ("gradient ascent", "npo", "simnpo")}
+"""What becomes of the others that read negatives alone where they are trained as hard."""
+MORE = {**SAME_RATE, **ELEVEN}
 TASKS = {"sentiment": "Sentiment: the worst of four answers is the negative", "hh": "HH-harmless: the rejected"}
 RATES, TUNING_SEED, SEEDS = (3e-4, 1e-3, 3e-3), 9, (1, 2, 3)
 FLUENT = 1.5
-"""A rate may be chosen where samples have at most so many times the perplexity of the base's own, under the base."""
+"""Samples count as fluent where perplexity under the base is within this factor of the base's own, either way (low ones
+are of texts that repeat), and distinct-2 not lower by more than it. A rate may be chosen where they are."""
 HELD_OUT, PROMPTS = 40, 100
 DECODING = Decoding(max_new_tokens=24, batch_size=100, seed=1234)
 
@@ -150,7 +154,7 @@ def chosen_rate(arm: str) -> float:
         if not run.file.is_file():
             raise ValueError(f"{run.name} is missing: python {SCRIPT} rates")
         found = json.loads(run.file.read_text(encoding="utf-8"))
-        if of_base(found, "perplexity") <= FLUENT:
+        if strangeness(found) <= FLUENT:
             fluent[rate] = found["samples"]["reward"]
     return max(fluent, key=lambda rate: (fluent[rate], -rate)) if fluent else least
 
@@ -162,7 +166,8 @@ def planned(studies: Sequence[str]) -> list[Run]:
         runs += [Run("rates", "sentiment", arm, TUNING_SEED, rate) for arm in ARMS for rate in RATES]
     if "main" in studies:
         runs += [Run("main", task, arm, seed) for seed in SEEDS for task in TASKS for arm in ARMS]
-        runs += [Run("main", task, arm, SEEDS[0]) for task in TASKS for arm in MORE]
+        runs += [Run("main", task, arm, seed) for seed in SEEDS for task in TASKS for arm in SAME_RATE]
+        runs += [Run("main", task, arm, SEEDS[0]) for task in TASKS for arm in ELEVEN]
     return runs
 
 
@@ -340,6 +345,13 @@ def of_base(found: Mapping[str, Any], name: str) -> float:
     return float(mine / other if name == "perplexity" else mine - other)
 
 
+def strangeness(found: Mapping[str, Any]) -> float:
+    """Return by what factor samples differ from the base's: in perplexity, either way, or in lost distinct 2-grams."""
+    perplexity = of_base(found, "perplexity")
+    lost = found["base"]["distinct_2"] / max(found["samples"]["distinct_2"], 1e-9)
+    return max(perplexity, 1 / perplexity, lost)
+
+
 def _of(found: Sequence[Mapping[str, Any]], **wanted: Any) -> list[Mapping[str, Any]]:
     return [one for one in found if all(one[key] == value for key, value in wanted.items())]
 
@@ -380,17 +392,17 @@ def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
 
 def _checks(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     said = []
-    for arm in ("d2o", "gradient ascent"):
+    for arm in ("d2o", "gradient ascent", "gradient ascent, d2o's rate"):
         ones = _of(runs, arm=arm)
         if ones:
-            fluent = verdict([of_base(one, "perplexity") for one in ones], below=FLUENT)
+            fluent = verdict([float(np.log(strangeness(one) / FLUENT)) for one in ones], below=0.0)
             low = (
                 verdict([fall(one) for one in ones], below=0),
                 verdict([of_base(one, "harm") for one in ones], below=0),
             )
             said.append(
                 f"- {arm}: negatives fall: **{low[0]}**; harm falls: **{low[1]}**; "
-                f"perplexity stays below {FLUENT} times the base's: **{fluent}**"
+                f"samples stay fluent: **{fluent.split(' ')[0]}**"
             )
     return said
 
@@ -404,10 +416,9 @@ def _rates_table(found: Sequence[Mapping[str, Any]]) -> str:
         cells = []
         for rate in RATES:
             for one in _of(runs, arm=arm, rate=rate):
-                text = (
-                    f"{fall(one):+.1f} nats, reward {of_base(one, 'reward'):+.3f}, × {of_base(one, 'perplexity'):.2f}"
-                )
-                cells.append(text)
+                text = f"{fall(one):+.1f} nats, reward {of_base(one, 'reward'):+.2f}, perplexity × "
+                text += f"{of_base(one, 'perplexity'):.2f}, distinct-2 {one['samples']['distinct_2']:.2f}"
+                cells.append(f"**{text}**" if rate == chosen_rate(arm) else text)
         rows.append(line([arm, *cells]))
     return "\n".join(rows)
 
