@@ -7,7 +7,8 @@ and draws ``docs/images/entanglement_validation.png``.
 - errors: inner products from one backward beside those of whole gradients, by architecture and mode, relative to
   ``s_w s_l``; small models of each architecture with random weights, and SmolLM2-135M itself.
 - validation: predicted and measured changes of both log-probabilities, for three optimisers at two learning rates, over
-  25 steps of 8 pairs each; the stand-in model, all weights, DPO on its own sentiment pairs.
+  25 steps of 8 pairs each; the stand-in model, all weights, DPO on its own sentiment pairs, whose gradients are nearly
+  orthogonal, and on the pairs with a long identical suffix of ``entanglement.py``, whose are nearly the same.
 """
 
 import argparse
@@ -42,6 +43,7 @@ from transformers import (
 
 from align import DPO, PairTrainer
 from align.diagnostics.capture import Recorder
+from align.diagnostics.conditions import CASES, cases
 from align.diagnostics.gradients import PairGradients
 from align.diagnostics.measure import Rows, brute_force, largest_error
 from align.models.load import Source, load_model, load_tokenizer
@@ -50,13 +52,13 @@ from align.models.pair_logps import pair_logps
 from align.recipe.schema import DiagnosticsSettings, EntanglementSettings, SynthSettings
 from align.report.look import BLUE, GREY, VERMILLION, legend, look, save
 from align.sampling.synth import synthesise
-from scripts.studies.reward_kl import line, say
+from scripts.studies.entanglement import suffix_files, tuned
+from scripts.studies.over_seeds import line, say, table_head, write_between
 from scripts.studies.stand_in import stand_in
 
 RESULTS = Path("docs/results/entanglement_checks")
 PAGE = Path("docs/results/entanglement_checks.md")
 IMAGES = [Path(f"docs/images/entanglement_validation.{ending}") for ending in ("png", "svg")]
-START, END = "<!-- made by scripts/studies/entanglement_checks.py -->", "<!-- to here -->"
 
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "pad_token_id": 0}
 GROUPED = {"intermediate_size": 64, "num_key_value_heads": 2, "initializer_range": 0.2}
@@ -69,6 +71,8 @@ KINDS: Mapping[str, Any] = {
 }
 MODES = ("float32", "float64", "float32, checkpointed", "float32, checkpointed (reentrant)", "bfloat16 autocast")
 OPTIMISERS = {"sgd": (2e-3, 2e-2), "adamw_torch": (1e-6, 1e-5), "adafactor": (1e-6, 1e-5)}
+ENTANGLED = {"sgd": 2e-3, "adamw_torch": 1e-5, "adafactor": 1e-5}
+"""Learning rates on the pairs with a suffix."""
 STEPS, PAIRS = 25, 8
 
 
@@ -79,13 +83,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
     arguments = parser.parse_args()
     asked = arguments.part or ["errors", "validation"]
-    cases = [f"errors-{kind}" for kind in (*KINDS, "SmolLM2-135M")] if "errors" in asked else []
+    wanted = [f"errors-{kind}" for kind in (*KINDS, "SmolLM2-135M")] if "errors" in asked else []
     if "validation" in asked:
-        cases += [f"validation-{name}-{rate:g}" for name, rates in OPTIMISERS.items() for rate in rates]
-    found = {case: result(case) for case in cases}
+        wanted += [f"validation-{name}-{rate:g}" for name, rates in OPTIMISERS.items() for rate in rates]
+        wanted += [f"suffix-{name}-{rate:g}" for name, rate in ENTANGLED.items()]
+    found = {case: result(case) for case in wanted}
     every = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))}
-    draw({case: one for case, one in every.items() if case.startswith("validation")})
-    write_page(every)
+    draw({case: one for case, one in every.items() if "measured" in one})
+    write_between(PAGE, "scripts/studies/entanglement_checks.py", "Is what is measured right?", tables(every))
     print(json.dumps(found) if arguments.json else tables(every))
 
 
@@ -95,7 +100,7 @@ def result(case: str) -> dict[str, Any]:
     if not file.is_file():
         say(f"{case} ...")
         kind, _, rest = case.partition("-")
-        figures = errors(rest) if kind == "errors" else validation(*rest.split("-", 1))
+        figures = errors(rest) if kind == "errors" else validation(kind, *rest.split("-", 1))
         versions = {name: importlib.metadata.version(name) for name in ("align", "torch", "transformers", "peft")}
         RESULTS.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"case": case, **figures, "versions": versions}, indent=None)
@@ -277,11 +282,17 @@ class Compare(TrainerCallback):
             self.trainer.measured[side] += (values - self.trainer.before[side]).tolist()
 
 
-def validation(optimiser: str, rate: str) -> dict[str, Any]:
+def validation(kind: str, optimiser: str, rate: str) -> dict[str, Any]:
     """Train, and return predicted and measured changes."""
-    source = Source(path=str(stand_in()))
+    suffix = kind == "suffix"
+    source = Source(path=str(tuned("long suffix", 1) if suffix else stand_in()))
     model, tokenizer = load_model(source), load_tokenizer(source)
-    pairs, _ = synthesise(model.eval(), tokenizer, SynthSettings(prompts="sentiment", samples=4, min_gap=0.4))
+    if suffix:
+        file, _ = suffix_files("long suffix")
+        pairs = [json.loads(row) for row in file.read_text(encoding="utf-8").splitlines()]
+    else:
+        made, _ = synthesise(model.eval(), tokenizer, SynthSettings(prompts="sentiment", samples=4, min_gap=0.4))
+        pairs = [asdict(pair) for pair in made]
     compare = Compare()
     trainer = Observed(
         model,
@@ -300,7 +311,7 @@ def validation(optimiser: str, rate: str) -> dict[str, Any]:
             disable_tqdm=True,
         ),
         objective=DPO(beta=0.1),
-        train_dataset=datasets.Dataset.from_list([asdict(pair) for pair in pairs]),
+        train_dataset=datasets.Dataset.from_list(pairs),
         processing_class=tokenizer,
         diagnostics=DiagnosticsSettings(entanglement=EntanglementSettings(every=1, pairs=None)),
         callbacks=[compare],
@@ -311,6 +322,7 @@ def validation(optimiser: str, rate: str) -> dict[str, Any]:
         trainer.train()
     names = ("step_chosen", "step_rejected", "sgd_chosen", "sgd_rejected", "cosine", "norm_ratio")
     return {
+        "pairs": "long suffix" if suffix else "sentiment",
         "optimiser": optimiser,
         "learning_rate": float(rate),
         "pair_steps": len(trainer.measured["chosen"]),
@@ -328,7 +340,14 @@ def agreement(found: Mapping[str, Any], by: str) -> dict[str, float]:
         "slope": float(predicted @ measured / (predicted @ predicted)),
         "relative_error": float(np.median(np.abs(predicted - measured) / np.abs(measured))),
         "sign": float(np.mean(np.sign(predicted) == np.sign(measured))),
+        "case": float(np.mean(np.array(_cases(found["predicted"], f"{by}_")) == np.array(_cases(found["measured"])))),
     }
+
+
+def _cases(sides: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return of which case each pair-step is."""
+    found = cases(*(torch.tensor(sides[f"{prefix}{side}"]) for side in ("chosen", "rejected")))
+    return [next(name for name, pairs in found.items() if pairs[i]) for i in range(len(sides[f"{prefix}chosen"]))]
 
 
 # ---- page ------------------------------------------------------------------------------------------------------
@@ -343,8 +362,7 @@ def _errors(found: Mapping[str, Mapping[str, Any]]) -> str:
     shown = [(case.removeprefix("errors-"), one["errors"]) for case, one in found.items() if case.startswith("errors")]
     if not shown:
         return ""
-    rows = ["### Largest error of an inner product, relative to s_w s_l", "", line(["model", "", *MODES])]
-    rows.append(line(["---"] * (2 + len(MODES))))
+    rows = table_head("Largest error of an inner product, relative to s_w s_l", ["model", "", *MODES])
     for kind, parts in shown:
         for part, modes in parts.items():
             rows.append(line([kind, part, *(f"{modes[mode]:.0e}" if mode in modes else "" for mode in MODES)]))
@@ -357,10 +375,13 @@ def _errors(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _validation(found: Mapping[str, Mapping[str, Any]]) -> str:
-    shown = [one for case, one in found.items() if case.startswith("validation")]
+    shown = sorted(
+        (one for one in found.values() if "measured" in one), key=lambda one: str(one.get("pairs")) == "long suffix"
+    )
     if not shown:
         return ""
     head = [
+        "pairs",
         "optimiser",
         "learning rate",
         "pair-steps",
@@ -369,8 +390,10 @@ def _validation(found: Mapping[str, Mapping[str, Any]]) -> str:
         "slope",
         "median relative error",
         "right sign",
+        "right case",
+        "ideal / both down / both up / reversed, %",
     ]
-    rows = ["### Predicted and measured changes of log-probabilities", "", line(head), line(["---"] * len(head))]
+    rows = table_head("Predicted and measured changes of log-probabilities", head)
     names = {"step": "the step, to first order", "sgd": "plain descent on the pair alone"}
     for one in shown:
         for by, name in names.items():
@@ -380,8 +403,12 @@ def _validation(found: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{of['slope']:.3g}",
                 f"{of['relative_error']:.1%}",
                 f"{of['sign']:.0%}",
+                f"{of['case']:.0%}",
             ]
-            rows.append(line([one["optimiser"], f"{one['learning_rate']:g}", str(one["pair_steps"]), name, *cells]))
+            became = _cases(one["measured"])
+            cells.append(" / ".join(f"{100 * became.count(case) / len(became):.0f}" for case in CASES))
+            pairs, rate = one.get("pairs", "sentiment"), f"{one['learning_rate']:g}"
+            rows.append(line([pairs, one["optimiser"], rate, str(one["pair_steps"]), name, *cells]))
     return "\n".join(rows)
 
 
@@ -391,20 +418,25 @@ def draw(found: Mapping[str, Mapping[str, Any]]) -> None:
         return
     names = list(OPTIMISERS)
     with look(10):
-        figure = Figure(figsize=(3.6 * len(names), 6.6), dpi=100, layout="constrained")
-        axes = figure.subplots(2, len(names), squeeze=False)
+        figure = Figure(figsize=(3.6 * len(names), 9.8), dpi=100, layout="constrained")
+        axes = figure.subplots(3, len(names), squeeze=False)
         for one in found.values():
-            rates = sorted(OPTIMISERS[one["optimiser"]])
-            ax = axes[rates.index(one["learning_rate"])][names.index(one["optimiser"])]
+            rates, suffix = sorted(OPTIMISERS[one["optimiser"]]), one.get("pairs") == "long suffix"
+            ax = axes[2 if suffix else rates.index(one["learning_rate"])][names.index(one["optimiser"])]
             for side, colour in (("chosen", BLUE), ("rejected", VERMILLION)):
                 ax.scatter(
                     one["predicted"][f"step_{side}"], one["measured"][side], s=7, color=colour, alpha=0.5, label=side
                 )
+            every = np.abs([*one["measured"]["chosen"], *one["measured"]["rejected"]])
+            if every.max() > 30 * np.median(every):  # a few steps beyond all range would hide the rest
+                for scale in (ax.set_xscale, ax.set_yscale):
+                    scale("symlog", linthresh=float(np.median(every)))
             ends = np.array([*ax.get_xlim(), *ax.get_ylim()])
             ax.plot([ends.min(), ends.max()], [ends.min(), ends.max()], color=GREY, linewidth=1, zorder=0)
             of = agreement(one, "step")
             ax.set_title(
-                f"{one['optimiser']}, {one['learning_rate']:g}: r {of['correlation']:.4f}, slope {of['slope']:.3f}",
+                f"{one['optimiser']}, {one['learning_rate']:g}{', suffix' if suffix else ''}: "
+                f"r {of['correlation']:.4f}, slope {of['slope']:.3f}",
                 fontsize=9,
                 loc="left",
             )
@@ -412,16 +444,6 @@ def draw(found: Mapping[str, Mapping[str, Any]]) -> None:
             ax.set_ylabel("measured (nats)")
         legend(axes[0][0], loc="best")
         save(figure, IMAGES)
-
-
-def write_page(found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the tables between the page's marks."""
-    new = f"# Is what is measured right?\n\n{START}\n{END}\n"
-    text = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else new
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(f"{before}{START}\n\n{tables(found)}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
