@@ -26,6 +26,7 @@ import datasets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import (
@@ -427,15 +428,18 @@ def draw(found: Mapping[str, Mapping[str, Any]]) -> None:
                 ax.scatter(
                     one["predicted"][f"step_{side}"], one["measured"][side], s=7, color=colour, alpha=0.5, label=side
                 )
-            every = np.abs([*one["measured"]["chosen"], *one["measured"]["rejected"]])
+            every = np.abs([*one["measured"]["chosen"], *one["predicted"]["step_chosen"]])
             if every.max() > 30 * np.median(every):  # a few steps beyond all range would hide the rest
                 for scale in (ax.set_xscale, ax.set_yscale):
                     scale("symlog", linthresh=float(np.median(every)))
+                for axis in (ax.xaxis, ax.yaxis):
+                    axis.set_major_locator(FixedLocator([-100, -10, 0, 10, 100]))
+                    axis.set_major_formatter("{x:g}")
             ends = np.array([*ax.get_xlim(), *ax.get_ylim()])
             ax.plot([ends.min(), ends.max()], [ends.min(), ends.max()], color=GREY, linewidth=1, zorder=0)
             of = agreement(one, "step")
             ax.set_title(
-                f"{one['optimiser']}, {one['learning_rate']:g}{', suffix' if suffix else ''}: "
+                f"{one['optimiser']}, {one['learning_rate']:g}{', long suffix' if suffix else ''}\n"
                 f"r {of['correlation']:.4f}, slope {of['slope']:.3f}",
                 fontsize=9,
                 loc="left",
