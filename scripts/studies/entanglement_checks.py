@@ -9,6 +9,8 @@ and draws ``docs/images/entanglement_validation.png``.
 - validation: predicted and measured changes of both log-probabilities, for three optimisers at two learning rates, over
   25 steps of 8 pairs each; the stand-in model, all weights, DPO on its own sentiment pairs, whose gradients are nearly
   orthogonal, and on the pairs with a long identical suffix of ``entanglement.py``, whose are nearly the same.
+- trl: the monitor attached to TRL's own ``DPOTrainer``, unmodified, on the same pairs; with its check against whole
+  gradients.
 """
 
 import argparse
@@ -80,14 +82,15 @@ STEPS, PAIRS = 25, 8
 def main() -> None:
     """Run the missing cases, write and draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("part", nargs="*", choices=["errors", "validation", []], help="both where none is named")
+    parser.add_argument("part", nargs="*", choices=["errors", "validation", "trl", []], help="all where none is named")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
     arguments = parser.parse_args()
-    asked = arguments.part or ["errors", "validation"]
+    asked = arguments.part or ["errors", "validation", "trl"]
     wanted = [f"errors-{kind}" for kind in (*KINDS, "SmolLM2-135M")] if "errors" in asked else []
     if "validation" in asked:
         wanted += [f"validation-{name}-{rate:g}" for name, rates in OPTIMISERS.items() for rate in rates]
         wanted += [f"suffix-{name}-{rate:g}" for name, rate in ENTANGLED.items()]
+    wanted += [f"trl-{how}" for how in ADAPTERS] if "trl" in asked else []
     found = {case: result(case) for case in wanted}
     every = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))}
     draw({case: one for case, one in every.items() if "measured" in one})
@@ -101,8 +104,15 @@ def result(case: str) -> dict[str, Any]:
     if not file.is_file():
         say(f"{case} ...")
         kind, _, rest = case.partition("-")
-        figures = errors(rest) if kind == "errors" else validation(kind, *rest.split("-", 1))
-        versions = {name: importlib.metadata.version(name) for name in ("align", "torch", "transformers", "peft")}
+        figures = (
+            errors(rest)
+            if kind == "errors"
+            else beside_trl(rest)
+            if kind == "trl"
+            else validation(kind, *rest.split("-", 1))
+        )
+        packages = ("align", "torch", "transformers", "peft", *(("trl",) if kind == "trl" else ()))
+        versions = {name: importlib.metadata.version(name) for name in packages}
         RESULTS.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"case": case, **figures, "versions": versions}, indent=None)
         file.write_text(text + "\n", encoding="utf-8")
@@ -351,12 +361,67 @@ def _cases(sides: Mapping[str, Any], prefix: str = "") -> list[str]:
     return [next(name for name, pairs in found.items() if pairs[i]) for i in range(len(sides[f"{prefix}chosen"]))]
 
 
+# ---- beside TRL ------------------------------------------------------------------------------------------------
+
+ADAPTERS: Mapping[str, Any] = {
+    "all weights": lambda: None,
+    "LoRA": lambda: LoraConfig(r=8, target_modules="all-linear"),
+}
+BESIDE = ("cosine", "norm_ratio", "d_chosen", "share_ideal", "step_share_ideal", "coverage", "extra_pass")
+
+
+def beside_trl(how: str) -> dict[str, Any]:
+    """Train with TRL's trainer, one line attached, and return what it logs."""
+    from trl import DPOConfig, DPOTrainer
+
+    from align import attach_entanglement
+
+    source = Source(path=str(stand_in()))
+    model, tokenizer = load_model(source), load_tokenizer(source)
+    pairs, _ = synthesise(model.eval(), tokenizer, SynthSettings(prompts="sentiment", samples=4, min_gap=0.4))
+    settings = {"max_steps": 8, "logging_steps": 1, "per_device_train_batch_size": PAIRS, "learning_rate": 1e-5}
+    settings |= {"gradient_accumulation_steps": 2, "report_to": "none", "use_cpu": True, "bf16": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = DPOTrainer(
+            str(stand_in()),
+            args=DPOConfig(tempfile.mkdtemp(), save_strategy="no", disable_tqdm=True, **settings),
+            train_dataset=datasets.Dataset.from_list(
+                [{side: getattr(pair, side) for side in ("prompt", "chosen", "rejected")} for pair in pairs]
+            ),
+            processing_class=tokenizer,
+            peft_config=ADAPTERS[how](),
+        )
+        attached = attach_entanglement(trainer, every=1, pairs=12, verify=True)
+        trainer.train()
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        "max_rel_error": attached.monitor.max_rel_error,
+        "steps": [{"loss": entry["loss"], **{name: entry[f"entanglement/{name}"] for name in BESIDE}} for entry in log],
+    }
+
+
 # ---- page ------------------------------------------------------------------------------------------------------
 
 
 def tables(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Return both tables as Markdown."""
-    return "\n\n".join(part for part in (_errors(found), _validation(found)) if part)
+    return "\n\n".join(part for part in (_errors(found), _validation(found), _beside_trl(found)) if part)
+
+
+def _beside_trl(found: Mapping[str, Mapping[str, Any]]) -> str:
+    shown = {case.removeprefix("trl-").replace("-", " "): one for case, one in found.items() if case.startswith("trl")}
+    if not shown:
+        return ""
+    columns = ["trained", "step", "loss", *BESIDE, "largest error, relative to s_w s_l"]
+    rows = table_head(f"Attached to TRL {next(iter(shown.values()))['versions']['trl']}", columns)
+    for how, one in shown.items():
+        for number in (0, -1):
+            step = one["steps"][number]
+            cells = [f"{step[name]:.3f}" for name in ("loss", *BESIDE)]
+            error = "" if number else f"{one['max_rel_error']:.1e}"
+            rows.append(line([how, str(len(one["steps"]) if number else 1), *cells, error]))
+    return "\n".join(rows)
 
 
 def _errors(found: Mapping[str, Mapping[str, Any]]) -> str:
