@@ -18,7 +18,7 @@ from torch.func import functional_call, vjp, vmap
 from transformers.pytorch_utils import Conv1D
 
 from align.diagnostics.places import ForeignShapeError, Sequences
-from align.diagnostics.products import Lookup, Outer, Piece, Vectors
+from align.diagnostics.products import Lookup, Outer, Piece, Vectors, exactly
 
 Rule = Callable[[nn.Module, str, Tensor, Tensor, Sequences], Piece]
 """From a module, the name of its parameter, what went in, the gradient of what came out, and the sequences."""
@@ -141,11 +141,6 @@ def of_rows(module: nn.Module, attribute: str, given: Tensor, slope: Tensor, seq
     rows = sequences.groups.flatten()
     found = vmap(gradient)(given.detach()[rows], slope[rows])
     return Vectors(exactly(found).reshape(*sequences.groups.shape, -1))
-
-
-def exactly(tensor: Tensor) -> Tensor:
-    """Return float32 of shorter types."""
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 class _Bare(nn.Module):

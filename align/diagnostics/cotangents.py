@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from align.objectives.incentives import constant
+
 FAINT = {torch.float16: 1e-4}
 """Weights below which a backward in this type has lost digits; 1e-15 elsewhere, whose squares float32 still holds."""
 
@@ -97,9 +99,4 @@ class Weights:
 
 def constant_sides(sides: Sequence[Tensor], masks: Sequence[Tensor], within: float = 1e-5) -> Bool[Tensor, " pairs"]:
     """Return for which pairs the weights of each side's tokens are all the same, up to a relative difference."""
-    constant = torch.ones(len(masks[0]), dtype=torch.bool, device=masks[0].device)
-    for values, mask in zip(sides, masks, strict=True):
-        high = values.masked_fill(~mask, -torch.inf).amax(-1)
-        low = values.masked_fill(~mask, torch.inf).amin(-1)
-        constant = constant & (high - low <= within * torch.maximum(high.abs(), low.abs()))
-    return constant
+    return torch.stack([constant(values, mask, within) for values, mask in zip(sides, masks, strict=True)]).all(0)

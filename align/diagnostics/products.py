@@ -92,7 +92,7 @@ class Outer(Piece):
         return torch.cat([self._products(part) for part in self.places.chunks(fits)])
 
     def _products(self, places: Places) -> Products:
-        into, out = _exact(places.take(self.inputs)), _exact(places.take(self.slopes))
+        into, out = exactly(places.take(self.inputs)), exactly(places.take(self.slopes))
         if self.whole_is_cheaper:
             whole = (out.mT @ into).flatten(2)
             return (whole @ whole.mT).double()
@@ -105,8 +105,8 @@ class Outer(Piece):
         """Send what went in through the change."""
         matrix = change.mT if self.transposed else change
         into, out = self.places.take(self.inputs), self.places.take(self.slopes)
-        moved = _exact(into) @ matrix.mT.to(_exact(into).dtype)
-        return (moved * _exact(out)).sum((2, 3), dtype=torch.float64)
+        moved = exactly(into) @ matrix.mT.to(exactly(into).dtype)
+        return (moved * exactly(out)).sum((2, 3), dtype=torch.float64)
 
     def kept(self, *, as_it_is: bool = False) -> "Piece":
         """Return matrices, or the measured positions alone, whichever is less."""
@@ -114,7 +114,7 @@ class Outer(Piece):
         a, b = self.inputs.shape[-1], self.slopes.shape[-1]
         into, out = self.places.take(self.inputs), self.places.take(self.slopes)
         if not as_it_is and a * b < width * (a + b):
-            whole = _exact(out).mT @ _exact(into)
+            whole = exactly(out).mT @ exactly(into)
             return Vectors((whole.mT if self.transposed else whole).flatten(2))
         index = torch.arange(groups * members * width, device=into.device).view(groups, members, width)
         return Outer(into.flatten(0, 2), out.flatten(0, 2), Places(index, self.places.there), self.transposed)
@@ -204,7 +204,7 @@ class Columns:
     @classmethod
     def of(cls, head: Outer, tokens: Int[Tensor, "groups any_members any_width"]) -> "Columns":
         """Pick them out of the head's slopes."""
-        return cls(*map(_exact, head.columns(tokens)))
+        return cls(*map(exactly, head.columns(tokens)))
 
     def against(self, looked: Lookup) -> Products:
         """Return the inner products with gradients by the embedding; the first member is the head's."""
@@ -220,13 +220,13 @@ def _outer_outer(one: Outer, other: Outer) -> Products:
     parts = []
     for mine, theirs in zip(one.places.chunks(1), other.places.chunks(1), strict=True):
         matrices = [
-            (_exact(place.take(piece.slopes)).mT @ _exact(place.take(piece.inputs))).flatten(2)
+            (exactly(place.take(piece.slopes)).mT @ exactly(place.take(piece.inputs))).flatten(2)
             for place, piece in ((mine, one), (theirs, other))
         ]
         parts.append((matrices[0] @ matrices[1].mT).double())
     return torch.cat(parts)
 
 
-def _exact(tensor: Tensor) -> Tensor:
+def exactly(tensor: Tensor) -> Tensor:
     """Return float32 of shorter types: products of many small numbers of either sign are to come."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

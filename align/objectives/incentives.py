@@ -47,7 +47,7 @@ class Incentives:
             within: largest difference between tokens of a side, relative to the largest weight.
         """
         sides = ((self.chosen, self.chosen_mask), (self.rejected, self.rejected_mask))
-        return torch.stack([_constant(values, mask, within) for values, mask in sides]).all(0)
+        return torch.stack([constant(values, mask, within) for values, mask in sides]).all(0)
 
 
 def incentives(objective: Objective, policy: PairTokenLogps, reference: PairTokenLogps | None = None) -> Incentives:
@@ -80,9 +80,10 @@ def _mean(values: Float[Tensor, "pairs tokens"], mask: Bool[Tensor, "pairs token
     return values.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1)
 
 
-def _constant(
+def constant(
     values: Float[Tensor, "pairs tokens"], mask: Bool[Tensor, "pairs tokens"], within: float
 ) -> Bool[Tensor, " pairs"]:
+    """Return for which pairs the weights of a side's tokens are all the same, up to a relative difference."""
     high = values.masked_fill(~mask, -torch.inf).amax(-1)
     low = values.masked_fill(~mask, torch.inf).amin(-1)
     return high - low <= within * torch.maximum(high.abs(), low.abs())
