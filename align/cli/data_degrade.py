@@ -110,9 +110,9 @@ def drawn(row: Mapping[str, Any], *, colour: bool = False) -> str:
     for side in (side for side in ("chosen", "rejected") if side in row):
         for version in row[side]:
             head = f"{side} {version['degree']}"
-            fate = f"{version['tokens']} tokens" if version["tokens"] else "as one before it: left out"
+            fate = f"{version['tokens']} tokens" if version["tokens"] else "as the whole or the next: left out"
             text = "".join(_piece(text, out, colour=colour) for text, out in version["pieces"])
-            lines += [f"{head:>10} │ lacks {100 * version['share']:.0f} % of the key content; {fate}"]
+            lines += [f"{head:>10} │ lacks {100 * version['lacks']:.0f} % of the key content; {fate}"]
             lines += [f"{'':>10} │   {line}" for line in text.strip().split("\n")]
     return "\n".join(lines)
 

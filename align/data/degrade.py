@@ -18,7 +18,7 @@ from align.data.cache import cache_root, key_of, tokenizer_state
 from align.data.key_content import Answer, Stretch, Surprisals, identity_of, load_extractor, removed
 from align.recipe.spo import DegreeSettings
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the code makes other versions of the same response."""
 PARTIAL = "\ufffd"
 """What bytes that are no whole character decode to."""
@@ -35,7 +35,7 @@ class Degraded:
 
     Attributes:
         dataset: prepared pairs, and for each degraded side a column of the ids of versions 1, 2, ...; a version that
-            equals an earlier one, because there is too little key content, is an empty list.
+            equals the next one, because there is too little key content, is an empty list.
         missing: share of versions that are so empty.
     """
 
@@ -112,14 +112,16 @@ def _with_versions(
 def versions(
     answer: Answer, key_content: Sequence[Stretch], settings: DegreeSettings, mask: int | None = None
 ) -> list[list[int]]:
-    """Return the ids of versions 1, 2, ... of an answer; empty where one equals an earlier one or nothing is left."""
-    seen, made = [list(answer.ids)], []
-    for share in settings.removed[1:]:
-        ids = _without(answer, removed(key_content, share), mask)
-        stands = list(answer.ids) if settings.removal == "nothing" else ids
-        made.append([] if ids in seen else stands)
-        seen.append(ids)
-    return made
+    """Return the ids of versions 1, 2, ... of an answer.
+
+    One that equals the next is empty, so that what lacks all key content is of the last degree however little there is;
+    and so is one that equals the answer itself, or of which nothing is left.
+    """
+    whole = list(answer.ids)
+    found = [_without(answer, removed(key_content, share), mask) for share in settings.removed[1:]]
+    kept = [ids != following and ids != whole for ids, following in zip(found, [*found[1:], None], strict=True)]
+    stands = [whole if settings.removal == "nothing" and ids else ids for ids in found]
+    return [ids if there else [] for ids, there in zip(stands, kept, strict=True)]
 
 
 def answer_of(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], ids: Sequence[int]) -> Answer:
@@ -174,7 +176,8 @@ def marked(answer: Answer, key_content: Sequence[Stretch], settings: DegreeSetti
                 pieces[-1] = (pieces[-1][0] + text, out)
             elif text:
                 pieces.append((text, out))
-        yield {"degree": degree, "share": share, "pieces": pieces}
+        lacks = len(gone) / len(key_content) if key_content else 0.0
+        yield {"degree": degree, "share": share, "lacks": lacks, "pieces": pieces}
 
 
 def _without(answer: Answer, gone: Sequence[Stretch], mask: int | None) -> list[int]:

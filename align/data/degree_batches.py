@@ -18,7 +18,7 @@ class DegreeCollator(PairCollator):
 
     The rows have ``degree_input_ids``, ``degree_attention_mask`` and ``degree_completion_mask`` as pairs have them;
     ``degree_of`` is their degree, ``degree_pair`` the number of their pair, ``degree_chosen`` whether they are of the
-    chosen side. A version that equals an earlier one is left out.
+    chosen side. A version that equals the next one is left out.
 
     Args:
         pad_token_id: what padding is filled with.

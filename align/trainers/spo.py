@@ -59,6 +59,7 @@ class SPOTrainer(PairTrainer):
         **options: Any,
     ) -> None:
         self.spo = SpoSettings() if spo is None else spo
+        self._seed = 42 if args is None else args.seed
         super().__init__(model, args, **options)
         if self.engine.shards_weights:
             raise ValueError(SHARDED.format(self.engine))
@@ -111,7 +112,7 @@ class SPOTrainer(PairTrainer):
         width = int(head.weight.shape[1])
         kind = torch.float64 if head.weight.dtype == torch.float64 else torch.float32
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # draws of the training itself do not depend on the heads
+            torch.manual_seed(self._seed)  # draws of the training itself do not depend on the heads
             heads = nn.ModuleList(
                 DegreeHead(width, self.spo.versions.degrees, depth=settings.depth, ordinal=self.spo.loss == "coral").to(
                     device=head.weight.device, dtype=kind
@@ -132,7 +133,7 @@ class SPOTrainer(PairTrainer):
         found = degraded(rows, tokenizer, made, surprisals=self._surprisals, model=self._finder, name=name)
         if found.missing:
             share = f"{100 * found.missing:.1f} %"
-            say(f"{name}: {share} of versions equal a fuller one, for want of key content, and are left out")
+            say(f"{name}: {share} of versions equal another one, for want of key content, and are left out")
         return found.dataset
 
     # ---- heads: made, optimised, kept --------------------------------------------------------------------------

@@ -37,7 +37,17 @@ from align.report.metrics_file import read_metrics
 from align.report.pair_figures import CASE_LOOK
 from align.sampling.synth import synthesise
 from align.trainers.run import run_recipe
-from scripts.studies.over_seeds import curves, line, run_missing, say, shown, table_head, verdict, write_between
+from scripts.studies.over_seeds import (
+    curves,
+    line,
+    run_missing,
+    say,
+    shown,
+    table_head,
+    verdict,
+    with_mean,
+    write_between,
+)
 from scripts.studies.stand_in import Settings, digest_of, stand_in
 
 RESULTS = Path("docs/results/entanglement")
@@ -289,15 +299,16 @@ def _suffix_table(found: Sequence[Mapping[str, Any]]) -> str:
         name: [level(r, "cosine", slice(None)) for r in runs] for name, runs in (("1", one), ("s", short), ("l", long))
     }
     falls = {name: [drift(r, "chosen") for r in runs] for name, runs in (("1", one), ("l", long))}
-    checks = [
-        ("the cosine is negative without a suffix", verdict(cosine["1"], below=0)),
-        ("it is positive with the long one", verdict(cosine["l"], above=0)),
-        ("it grows from none to short", verdict(list(np.subtract(cosine["s"], cosine["1"])), above=0)),
-        ("and from short to long", verdict(list(np.subtract(cosine["l"], cosine["s"])), above=0)),
-        ("the chosen rises without a suffix", verdict(falls["1"], above=0)),
-        ("it falls with the long one", verdict(falls["l"], below=0)),
+    checks: list[tuple[str, list[float], str]] = [
+        ("the cosine is negative without a suffix", cosine["1"], "below"),
+        ("it is positive with the long one", cosine["l"], "above"),
+        ("it grows from none to short", list(np.subtract(cosine["s"], cosine["1"])), "above"),
+        ("and from short to long", list(np.subtract(cosine["l"], cosine["s"])), "above"),
+        ("the chosen rises without a suffix", falls["1"], "above"),
+        ("it falls with the long one", falls["l"], "below"),
     ]
-    return "\n".join([*rows, "", *(f"- {what}: **{said}**" for what, said in checks)])
+    said = [(what, with_mean(verdict(values, **{side: 0.0}), values)) for what, values, side in checks]
+    return "\n".join([*rows, "", *(f"- {what}: **{word}**" for what, word in said)])
 
 
 def _arms_table(found: Sequence[Mapping[str, Any]], study: str) -> str:
@@ -322,14 +333,14 @@ def _arms_table(found: Sequence[Mapping[str, Any]], study: str) -> str:
         down = f"{100 * np.mean([level(one, 'step_share_both_down', slice(None)) for one in runs]):.0f}"
         accuracy = f"{np.mean([one['accuracy'] for one in runs]):.2f}"
         margin = shown(list(np.subtract(chosen, rejected)))
-        row = [arm, shown(chosen), shown(rejected), margin, accuracy, down, verdict(chosen, above=0)]
+        row = [arm, shown(chosen), shown(rejected), margin, accuracy, down, with_mean(verdict(chosen, above=0), chosen)]
         if study == "task":
             gained = [one["reward"]["difference"]["value"] for one in runs]
             beside = [
                 one["reward"]["difference"]["value"] - plain[one["seed"]]["reward"]["difference"]["value"]
                 for one in runs
             ]
-            row += [f"{np.mean(gained):+.3f}", f"{np.mean(beside):+.3f}"]
+            row += [f"{np.mean(gained):+.3f}", shown(beside, "+.3f")]
         rows.append(line(row))
     return "\n".join(rows)
 

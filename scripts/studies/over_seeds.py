@@ -84,13 +84,25 @@ def shown(values: Sequence[float], form: str = "+.2f") -> str:
 
 
 def verdict(values: Sequence[float], *, above: float | None = None, below: float | None = None) -> str:
-    """Return whether a mean over seeds is on one side of a level, by its interval."""
+    """Return whether a mean over seeds is on one side of a level, by its interval: in one of four words.
+
+    Examples:
+        >>> verdict([1.0, 1.1, 0.9], above=0), verdict([1.0, 1.1, 0.9], below=0), verdict([1.0, -1.0], above=0)
+        ('holds', 'does not hold', 'inconclusive')
+        >>> verdict([1.0], above=0)
+        'one seed only'
+    """
     if len(values) < 2:
-        return f"one seed only ({np.mean(values):+.2f})"
-    mean, low, high = interval(values)
+        return "one seed only"
+    _, low, high = interval(values)
     right = low > above if above is not None else high < below  # type: ignore[operator]
     wrong = high < above if above is not None else low > below  # type: ignore[operator]
-    return "holds" if right else "does not hold" if wrong else f"inconclusive ({mean:+.2f})"
+    return "holds" if right else "does not hold" if wrong else "inconclusive"
+
+
+def with_mean(word: str, values: Sequence[float]) -> str:
+    """Return a verdict with the mean beside it where it decides nothing."""
+    return word if "hold" in word else f"{word} ({np.mean(values):+.2f})"
 
 
 def line(parts: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +121,17 @@ class Run:
             synth = "{prompts: sentiment, split: %s, samples: 4, max_new_tokens: 24, min_gap: 0.4, seed: %d%s}"
             words.append(f"data.train={{synth: {synth % ('train', self.seed, '')}}}")
             words.append(f"data.eval={{synth: {synth % ('heldout', 1000, f', limit: {HELD_OUT[self.task]}')}}}")
-            sampled = "{prompts: sentiment, split: heldout, limit: 100, max_new_tokens: 24, scorer: vader}"
-            words.append(f"evaluation={{generation: {sampled}}}")
+            sampled = "{prompts: sentiment, split: heldout, limit: 100, max_new_tokens: 24, scorer: vader, seed: %d}"
+            words.append(
+                f"evaluation={{generation: {sampled % (1234 if self.study == 'rates' else 1000 + self.seed)}}}"
+            )
         return words
 
     @property
     def digest(self) -> str:
         """Of what decides about it."""
         parts = [RECIPE.read_text(encoding="utf-8"), digest_of(Settings()), HELD_OUT[self.task], *self.changes]
-        parts += [SHORT] if self.task == "hh" else []
+        parts += [SHORT, hh_digest()] if self.task == "hh" else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
     def files(self) -> list[str]:
@@ -154,15 +157,28 @@ def chosen_rate(task: str, objective: str) -> float:
     return max(RATES, key=lambda rate: (found[rate], -rate))
 
 
+@cache
+def hh_rows() -> list[dict[str, str]]:
+    """Return the short pairs of HH; [] where the file is not there."""
+    if not os.environ.get("ALIGN_HH_FILE"):
+        return []
+    rows = (row for _, row in read_rows(SourceSettings(path=os.environ["ALIGN_HH_FILE"])))
+    return [row for row in rows if max(len(row["chosen"]), len(row["rejected"])) <= SHORT]
+
+
+def hh_digest() -> str:
+    """Return 8 hexadecimal digits of the pairs of HH."""
+    return hashlib.sha256(json.dumps(hh_rows()).encode()).hexdigest()[:8]
+
+
 def hh_files() -> tuple[Path, Path]:
     """Return files of HH to train on, and held out: its short pairs, of which the first are held out."""
-    held_out = HELD_OUT["hh"]
-    lines = [row for _, row in read_rows(SourceSettings(path=os.environ["ALIGN_HH_FILE"]))]
-    lines = [row for row in lines if max(len(row["chosen"]), len(row["rejected"])) <= SHORT]
-    paths = [WORK / "data" / f"hh-{part}.jsonl" for part in ("train", "heldout")]
-    for path, rows in zip(paths, (lines[held_out:], lines[:held_out]), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    rows, held_out = hh_rows(), HELD_OUT["hh"]
+    paths = [WORK / "data" / f"hh-{hh_digest()}-{part}.jsonl" for part in ("train", "heldout")]
+    for path, part in zip(paths, (rows[held_out:], rows[:held_out]), strict=True):
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     return paths[0], paths[1]
 
 
@@ -208,8 +224,6 @@ def result(run: Run) -> dict[str, Any]:
     with contextlib.redirect_stdout(sys.stderr):
         summary = run_recipe(load_recipe(RECIPE, [*run.files(), *run.changes]))
     rows = read_metrics(Path(summary["folder"]))
-    keys = ["eval_accuracy", *(f"eval_logps/{side}" for side in ("chosen", "rejected"))]
-    keys += [f"spo/{name}/{side}" for name in ("accuracy", "chance") for side in ("chosen", "rejected")]
     told_apart = [f"eval_spo/{name}/chosen" for name in ("accuracy", "chance", "rank_correlation")]
     return {
         **{name: getattr(run, name) for name in ("study", "task", "objective", "arm", "seed", "rate")},
@@ -293,7 +307,8 @@ def _cells(runs: Sequence[Mapping[str, Any]], task: str) -> list[str]:
     if not degrees[0]["accuracy"]:
         return [*cells, "", ""]
     last, chance = (np.mean([d[name][-1][1] for d in degrees]) for name in ("accuracy", "chance"))
-    ranks = [d["rank_correlation"] for d in degrees if d["rank_correlation"]]
+    real = runs[0]["arm"] != "nothing"  # versions that are all the same have no order
+    ranks = [d["rank_correlation"] for d in degrees if d["rank_correlation"] and real]
     both = " → ".join(f"{np.mean([r[place][1] for r in ranks]):+.2f}" for place in (0, -1)) if ranks else ""
     return [*cells, f"{last:.2f} ({chance:.2f})", both]
 
@@ -307,8 +322,7 @@ def _beside(ours: Mapping[int, Any], theirs: Mapping[int, Any], what: str, task:
     said = []
     for name, measure in measures.items():
         differences = [measure(ours[seed]) - measure(theirs[seed]) for seed in seeds]
-        higher = verdict(differences, above=0).split(" ")[0]
-        said.append(f"{name} {shown(differences, '+.3f')}: **{higher}**")
+        said.append(f"{name} {shown(differences, '+.3f')}: **{verdict(differences, above=0)}**")
     return [f"- {what}, higher: {'; '.join(said)}"]
 
 
@@ -345,7 +359,8 @@ def _rates_table(found: Sequence[Mapping[str, Any]]) -> str:
             ones = {one["rate"]: score(one) for one in _of(runs, task=task, objective=objective)}
             if ones:
                 best = max(ones.values())
-                cells = [f"**{v:.3f}**" if v == best else f"{v:.3f}" for v in (ones.get(r, np.nan) for r in RATES)]
+                first = next(rate for rate in RATES if ones.get(rate) == best)  # of equals, the smallest is used
+                cells = [f"**{ones[r]:.3f}**" if r == first else f"{ones.get(r, np.nan):.3f}" for r in RATES]
                 rows.append(line([task, objective, *cells]))
     said = f"Seed {TUNING_SEED}, which is in no other table: reward gained on sentiment, held-out accuracy on HH."
     return "\n".join([*rows, "", said])

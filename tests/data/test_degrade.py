@@ -45,19 +45,26 @@ def test_versions_lose_more_and_more_by_hand():
 def test_versions_that_are_not_distinct_are_empty():
     answer = of_words("warm day")
     assert versions(answer, [], DegreeSettings(degrees=3)) == [[], []]
-    assert versions(answer, [(0, 4)], DegreeSettings(degrees=4)) == [[11], [], []]
+    assert versions(answer, [(0, 4)], DegreeSettings(degrees=4)) == [[], [], [11]]  # all of it is the last degree
     assert versions(answer, [(0, 8)], DegreeSettings(degrees=2)) == [[]]  # nothing is left
+    longer = of_words("good warm day by the sea")
+    assert versions(longer, [(5, 9), (0, 4)], DegreeSettings(degrees=4)) == [
+        [10, 12, 13, 14, 15],
+        [],
+        [12, 13, 14, 15],
+    ]
 
 
 def test_the_control_has_as_many_rows_that_lack_nothing():
     answer = of_words("warm day")
-    assert versions(answer, [(0, 4)], DegreeSettings(degrees=4, removal="nothing")) == [[10, 11], [], []]
+    assert versions(answer, [(0, 4)], DegreeSettings(degrees=4, removal="nothing")) == [[], [], [10, 11]]
 
 
 def test_what_is_removed_is_marked():
     answer = of_words("warm day, warm sea")
     shown = list(marked(answer, [(0, 4), (10, 14)], DegreeSettings(degrees=3)))
     assert [version["share"] for version in shown] == [0, 0.5, 1]
+    assert [version["lacks"] for version in shown] == [0, 0.5, 1]
     assert shown[0]["pieces"] == [("warm day, warm sea", False)]
     assert shown[2]["pieces"] == [("warm", True), (" day,", False), (" warm", True), (" sea", False)]
 
