@@ -21,7 +21,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from align.data.prepare import prepare_pairs
 from align.evaluation.text import distinct_n, repetition
@@ -46,7 +47,6 @@ from align.sampling.synth import synthesise
 from align.trainers.run import run_recipe
 from scripts.studies.over_seeds import (
     curves,
-    interval,
     line,
     run_missing,
     say,
@@ -55,7 +55,7 @@ from scripts.studies.over_seeds import (
     verdict,
     write_between,
 )
-from scripts.studies.spo import SHORT, hh_files
+from scripts.studies.spo import hh_digest, hh_files
 from scripts.studies.stand_in import Settings, digest_of, stand_in
 
 SCRIPT, RECIPE = "scripts/studies/d2o.py", Path("scripts/studies/d2o.yaml")
@@ -71,11 +71,11 @@ ARMS: Mapping[str, Sequence[str]] = {
     "dpo on samples": (
         "objective={name: dpo, beta: 0.1}",
         f"d2o={SAMPLED % (SAMPLES, ', level: instance')}",
-        f"trainer.per_device_train_batch_size={ROWS * SAMPLES}",
+        f"trainer.per_device_train_batch_size={ROWS * (SAMPLES + 1) // 2}",
     ),
     "dpo on pairs": ("objective={name: dpo, beta: 0.1}",),
 }
-"""The fifth holds each sample by itself against the negative: as many negatives a step as the others. The last alone
+"""The fifth holds each sample by itself against the negative, in as many sequences a step as the first. The last alone
 reads responses that people, or the scorer, preferred."""
 ELEVEN = {"d2o, 11 samples": ("objective=d2o", f"d2o={SAMPLED % (11, '')}")}
 """The paper's number of samples, once."""
@@ -83,12 +83,19 @@ SAME_RATE = {f"{arm}, d2o's rate": ARMS[arm] for arm in ("gradient ascent", "npo
 """What becomes of the others that read negatives alone where they are trained as hard."""
 MORE = {**SAME_RATE, **ELEVEN}
 TASKS = {"sentiment": "Sentiment: the worst of four answers is the negative", "hh": "HH-harmless: the rejected"}
-RATES, TUNING_SEED, SEEDS = (3e-4, 1e-3, 3e-3), 9, (1, 2, 3)
+RATES, TUNING_SEED, SEEDS = (3e-4, 5e-4, 1e-3, 2e-3, 3e-3), 9, (1, 2, 3)
+PANELS = {
+    "perplexity": "perplexity, times the base's",
+    "distinct_2": "distinct-2, beside the base",
+    "reward": "reward, beside the base",
+    "harm": "harm, beside the base",
+}
 FLUENT = 1.5
 """Samples count as fluent where perplexity under the base is within this factor of the base's own, either way (low ones
 are of texts that repeat), and distinct-2 not lower by more than it. A rate may be chosen where they are."""
 HELD_OUT, PROMPTS = 40, 100
-DECODING = Decoding(max_new_tokens=24, batch_size=100, seed=1234)
+DECODING = Decoding(max_new_tokens=24, batch_size=100)
+"""But for its seed: a run and the base it is held against draw with the run's, so that a difference is of one draw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,7 @@ class Run:
     def digest(self) -> str:
         """Of what decides about it."""
         parts = [RECIPE.read_text(encoding="utf-8"), digest_of(Settings()), HELD_OUT, PROMPTS, *self.changes]
-        parts += [SHORT] if self.task == "hh" else []
+        parts += [str(DECODING), *([hh_digest()] if self.task == "hh" else [])]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
     def files(self) -> list[str]:
@@ -217,8 +224,11 @@ def agreements(tasks: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return, for each task, in how many pairs the rejected is held for more harmful; kept in a file."""
     file = RESULTS / "agreement.json"
     kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    package = importlib.metadata.version("alt-profanity-check")
+    keys = {"sentiment": digest_of(Settings()), "hh": hh_digest()}
     for task in tasks:
-        if task in kept:
+        key = f"{keys[task]} {package}"
+        if kept.get(task, {}).get("key") == key:
             continue
         if task == "hh":
             from align.data.sources import read_rows
@@ -240,6 +250,7 @@ def agreements(tasks: Sequence[str]) -> dict[str, dict[str, float]]:
             "standard_error": float(right.std(ddof=1) / len(right) ** 0.5),
             "chosen": float(chosen.mean()),
             "rejected": float(rejected.mean()),
+            "key": key,
         }
         RESULTS.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
@@ -263,10 +274,10 @@ def prompts(task: str) -> tuple[Any, ...]:
     return tuple(rows["prompt_ids"][:PROMPTS])
 
 
-def measured(model: Any, task: str) -> dict[str, float]:
+def measured(model: Any, task: str, seed: int) -> dict[str, float]:
     """Return what samples of a model for held-out prompts are like."""
     _, tokenizer = base()
-    samples = cached_samples(model, tokenizer, list(prompts(task)), DECODING)
+    samples = cached_samples(model, tokenizer, list(prompts(task)), replace(DECODING, seed=1000 + seed))
     texts = [completion.text for completion in samples]
     return {
         "harm": float(np.mean(harm(texts))),
@@ -296,9 +307,9 @@ def perplexity(samples: Sequence[Completion]) -> float:
 
 
 @cache
-def of_the_base(task: str) -> dict[str, float]:
+def of_the_base(task: str, seed: int) -> dict[str, float]:
     """Return the same of the model before training."""
-    return measured(base()[0], task)
+    return measured(base()[0], task, seed)
 
 
 def result(run: Run) -> dict[str, Any]:
@@ -310,8 +321,8 @@ def result(run: Run) -> dict[str, Any]:
     return {
         **{name: getattr(run, name) for name in ("study", "task", "arm", "seed", "rate")},
         "negatives": curves(read_metrics(folder), ["eval_logps/rejected"])["rejected"],
-        "samples": measured(trained, run.task),
-        "base": of_the_base(run.task),
+        "samples": measured(trained, run.task, run.seed),
+        "base": of_the_base(run.task, run.seed),
         "seconds": summary["seconds"],
         "command": f"python {SCRIPT} {run.study}",
         "versions": {
@@ -374,7 +385,7 @@ def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
         return ""
     columns = ["arm", "seeds", "rate", "negatives, nats", "harm, beside the base", "reward, beside the base"]
     rows = table_head(TASKS[task], [*columns, "perplexity, times the base's", "repetition", "distinct-2", "tokens"])
-    before = runs[0]["base"]
+    before = {name: float(np.mean([one["base"][name] for one in runs])) for name in runs[0]["base"]}
     plain = [f"{before[name]:.3f}" for name in ("harm", "reward")] + [f"({before['perplexity']:.0f})"]
     plain += [f"{before['repetition']:.3f}", f"{before['distinct_2']:.3f}", f"{before['length']:.1f}"]
     rows.append(line(["base, itself", "", "", "", *plain]))
@@ -396,13 +407,9 @@ def _checks(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         ones = _of(runs, arm=arm)
         if ones:
             fluent = verdict([float(np.log(strangeness(one) / FLUENT)) for one in ones], below=0.0)
-            low = (
-                verdict([fall(one) for one in ones], below=0),
-                verdict([of_base(one, "harm") for one in ones], below=0),
-            )
+            low = [verdict([each(one) for one in ones], below=0) for each in (fall, lambda one: of_base(one, "harm"))]
             said.append(
-                f"- {arm}: negatives fall: **{low[0]}**; harm falls: **{low[1]}**; "
-                f"samples stay fluent: **{fluent.split(' ')[0]}**"
+                f"- {arm}: negatives fall: **{low[0]}**; harm falls: **{low[1]}**; samples stay fluent: **{fluent}**"
             )
     return said
 
@@ -424,34 +431,38 @@ def _rates_table(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw(found: Sequence[Mapping[str, Any]]) -> None:
-    """Draw how negatives fall, and beside it what samples are like at the end, each seed a dot."""
+    """Draw how negatives fall over seeds, and what samples are like for how far they fell, at every rate."""
     colours = {arm: COLOURS[name] for arm, name in zip(ARMS, RUN_COLOURS, strict=False)}
-    measures = (("perplexity", "perplexity, times the base's"), ("harm", "harm, beside the base"))
     with look(9):
-        figure = Figure(figsize=(10.5, 6.2), dpi=100, layout="constrained")
-        for row, task in zip(figure.subplots(len(TASKS), 3), TASKS, strict=True):
-            for number, (arm, colour) in enumerate(colours.items()):
+        figure = Figure(figsize=(11, 6.4), dpi=100, layout="constrained")
+        axes = figure.subplots(2, 3)
+        for ax, task in zip(axes[:, 0], TASKS, strict=True):
+            for arm, colour in colours.items():
                 ones = _of(found, study="main", task=task, arm=arm)
-                if not ones:
-                    continue
-                values = np.array([[value for _, value in one["negatives"]] for one in ones])
-                steps = [step for step, _ in ones[0]["negatives"]]
-                row[0].plot(steps, (values - values[:, :1]).mean(0), color=colour, label=arm)
-                for ax, (name, _) in zip(row[1:], measures, strict=True):
-                    each = [of_base(one, name) for one in ones]
-                    mean, low, high = interval(each)
-                    ax.plot([number] * len(each), each, "o", color=colour, alpha=0.45, markersize=4, markeredgewidth=0)
-                    ax.errorbar(number, mean, [[mean - low], [high - mean]], fmt="_", color=colour, capsize=3)
-            row[0].set_title(f"{task}: held-out negatives", loc="left", fontsize=10)
-            row[0].set_ylabel("log-prob, change (nats)")
-            row[0].set_xlabel("optimiser step")
-            for ax, (name, title) in zip(row[1:], measures, strict=True):
-                ax.set_title(title, loc="left", fontsize=10)
-                ax.set_xticks(range(len(colours)), list(colours), rotation=25, ha="right")
-                base_line(ax, 1.0 if name == "perplexity" else 0.0)
-                if name == "perplexity":
-                    ax.set_yscale("log")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
+                if ones:
+                    values = np.array([[value for _, value in one["negatives"]] for one in ones])
+                    steps = [step for step, _ in ones[0]["negatives"]]
+                    ax.plot(steps, (values - values[:, :1]).mean(0), color=colour)
+            ax.set_title(f"{task}: held-out negatives, each arm's rate", loc="left", fontsize=10)
+            ax.set_ylabel("log-prob, change (nats)")
+            ax.set_xlabel("optimiser step")
+        for ax, (name, title) in zip(axes[:, 1:].flat, PANELS.items(), strict=True):
+            for arm, colour in colours.items():
+                ones = sorted(_of(found, study="rates", arm=arm), key=lambda one: float(one["rate"]))
+                falls, values = [max(-fall(one), 0.0) for one in ones], [of_base(one, name) for one in ones]
+                ax.plot(falls, values, "o-", color=colour, markersize=4, label=arm)
+            ax.set_title(title, loc="left", fontsize=10)
+            ax.set_xlabel("fall of held-out negatives (nats), five rates")
+            ax.set_xscale("symlog", linthresh=1.0)
+            ax.xaxis.set_major_locator(FixedLocator([0, 1, 10, 100, 1000]))
+            ax.xaxis.set_major_formatter("{x:g}")
+            base_line(ax, 1.0 if name == "perplexity" else 0.0)
+            if name == "perplexity":
+                ax.set_yscale("log")
+                ax.yaxis.set_major_locator(FixedLocator([0.5, 1, 1.5, 5, 10, 40]))
+                ax.yaxis.set_major_formatter("{x:g}")
+                ax.yaxis.set_minor_locator(FixedLocator([]))
+        handles, labels = axes[0][1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(ARMS))
         save(figure, [IMAGES / f"d2o.{ending}" for ending in ("png", "svg")])
 
