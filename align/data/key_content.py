@@ -82,8 +82,9 @@ def load_extractor(name: str, surprisals: Surprisals | None = None) -> Extractor
 
 def identity_of(name: str) -> str:
     """Return what tells an extractor from others that have its name: versions of packages, or content of a file."""
-    if name in PACKAGES:
-        return f"{name} {importlib.metadata.version(PACKAGES[name])}"
+    if name in PACKAGES:  # scikit-learn brings the stop words of rake too
+        packages = dict.fromkeys([PACKAGES[name], *(["scikit-learn"] if name == "rake" else [])])
+        return " ".join([name, *(importlib.metadata.version(package) for package in packages)])
     file, colon, _ = name.rpartition(":")
     return f"{name} {hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()}" if colon else name
 

@@ -65,6 +65,9 @@ class NegativeCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return the batch of rows with ``prompt_ids``, ``completion_ids``, and perhaps samples and a weight."""
+        counts = {len(row.get(SAMPLES) or ()) for row in rows}
+        if len(counts) > 1:
+            raise ValueError(f"rows of a batch have {sorted(counts)} samples; give each negative as many as the others")
         sequences = [(row["prompt_ids"], self._cut(row, ids)) for row in rows for ids in row.get(SAMPLES) or ()]
         sequences += [(row["prompt_ids"], row["completion_ids"]) for row in rows]
         ids, real, completion = padded(sequences, self.pad_token_id)

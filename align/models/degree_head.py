@@ -82,7 +82,9 @@ def layer_states(states: Sequence[Tensor], layer: int) -> Tensor:
 
 
 def rank_correlation(degrees: Float[Tensor, " rows"], values: Float[Tensor, " rows"]) -> float:
-    """Return Spearman's correlation of values without ties with degrees; NaN of fewer than two.
+    """Return Spearman's correlation of values with degrees; NaN of fewer than two, or where all values are the same.
+
+    Equal values have the mean of their ranks.
 
     Examples:
         >>> round(rank_correlation(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([-1.0, -3.0, -2.0])), 3)
@@ -90,5 +92,10 @@ def rank_correlation(degrees: Float[Tensor, " rows"], values: Float[Tensor, " ro
     """
     if len(values) < 2:
         return float("nan")
-    ranks = torch.stack([each.argsort().argsort().double() for each in (degrees, values)])
-    return float(torch.corrcoef(ranks)[0, 1])
+    ranks = torch.stack([_ranks(each) for each in (degrees, values)])
+    return float(torch.corrcoef(ranks)[0, 1]) if bool((ranks.std(1) > 0).all()) else float("nan")
+
+
+def _ranks(values: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+    lower, same = (found.double().sum(1) for found in (values[:, None] > values, values[:, None] == values))
+    return lower + (same - 1) / 2

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from align.recipe.d2o import D2oSettings
 from align.recipe.schema import (
     DataSettings,
     EvaluationSettings,
@@ -14,11 +15,16 @@ from align.recipe.schema import (
     SourceSettings,
     SynthSettings,
 )
+from align.recipe.spo import SpoSettings
 
 Sampling = TypeVar("Sampling", SynthSettings, GenerationSettings)
 
 PROMPT_LISTS = ("sentiment",)
 """Values of ``prompts`` that come with the package and never mean a file."""
+INSTRUCTION_LISTS = ("moral",)
+"""Values of ``d2o.instructions`` that come with the package."""
+SAMPLES_REFERENCES = ("same", "base")
+"""Values of ``d2o.samples_reference`` that are no path."""
 REFERENCES = ("auto", "base", "adapter_off", "none")
 """Values of ``model.reference`` that are no path."""
 
@@ -26,7 +32,12 @@ REFERENCES = ("auto", "base", "adapter_off", "none")
 def anchored(recipe: Recipe) -> Recipe:
     """Return the recipe with every path that exists on this machine made absolute; others may be hub names."""
     return replace(
-        recipe, model=_model(recipe.model), data=_data(recipe.data), evaluation=_evaluation(recipe.evaluation)
+        recipe,
+        model=_model(recipe.model),
+        data=_data(recipe.data),
+        evaluation=_evaluation(recipe.evaluation),
+        spo=None if recipe.spo is None else _spo(recipe.spo),
+        d2o=None if recipe.d2o is None else _d2o(recipe.d2o),
     )
 
 
@@ -38,6 +49,8 @@ def input_files(recipe: Recipe) -> list[Path]:
     named = [str(spec.get("file", "")) for spec in recipe.objective_spec]
     named += [str(source.path) for source in sources]
     named += [path for s in samplings for path in (s.prompts, s.scorer.rpartition(":")[0])]
+    named += [] if recipe.spo is None else [recipe.spo.versions.extractor.rpartition(":")[0]]
+    named += [] if recipe.d2o is None else [str(recipe.d2o.instructions or "")]
     return sorted({Path(path) for path in named if os.path.isfile(path)})
 
 
@@ -69,5 +82,25 @@ def _evaluation(evaluation: EvaluationSettings) -> EvaluationSettings:
 
 def _sampling(settings: Sampling) -> Sampling:
     prompts = settings.prompts if settings.prompts in PROMPT_LISTS else absolute_where_it_exists(settings.prompts)
-    file, colon, function = settings.scorer.rpartition(":")
-    return replace(settings, prompts=prompts, scorer=f"{absolute_where_it_exists(file)}{colon}{function}")
+    return replace(settings, prompts=prompts, scorer=_function(settings.scorer))
+
+
+def _function(name: str) -> str:
+    """Return ``FILE.py:FUNCTION`` with an absolute file, anything else as it is."""
+    file, colon, function = name.rpartition(":")
+    return f"{absolute_where_it_exists(file)}{colon}{function}" if colon else name
+
+
+def _spo(settings: SpoSettings) -> SpoSettings:
+    versions = replace(settings.versions, extractor=_function(settings.versions.extractor))
+    return replace(settings, versions=versions)
+
+
+def _d2o(settings: D2oSettings) -> D2oSettings:
+    given, other = settings.instructions, settings.samples_reference
+    shipped = given is None or given in INSTRUCTION_LISTS
+    return replace(
+        settings,
+        instructions=given if shipped else absolute_where_it_exists(str(given)),
+        samples_reference=other if other in SAMPLES_REFERENCES else absolute_where_it_exists(other),
+    )

@@ -7,6 +7,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
+GAMMA = 0.1
 EXTRACTORS = ("rake", "yake", "tfidf", "surprisal")
 """Key-content extractors that come with the package; ``FILE.py:FUNCTION`` is a user's own."""
 
@@ -44,7 +45,7 @@ class DegreeSettings:
     """
 
     extractor: str = "rake"
-    """``rake``, ``yake``, ``tfidf``, ``surprisal`` (under the reference model), or ``FILE.py:FUNCTION``."""
+    """``rake``, ``yake``, ``tfidf``, ``surprisal`` (under the model before its first step), or ``FILE.py:FUNCTION``."""
     degrees: int = 4
     """Versions of a response, the whole one among them."""
     shares: list[float] | None = None
@@ -95,7 +96,7 @@ class SpoSettings:
     """What classifies them."""
     loss: Literal["cross_entropy", "coral"] = "cross_entropy"
     """Degrees as classes, or in their order (Cao et al., arXiv:1901.07884)."""
-    gamma: float = 0.1
+    gamma: float = GAMMA
     """Weight of the chosen versions' loss in the whole."""
     gamma_rejected: float | None = None
     """The same of the rejected versions; absent is ``gamma``."""
@@ -104,6 +105,17 @@ class SpoSettings:
         for name, value in (("gamma", self.gamma), ("gamma_rejected", self.gamma_rejected)):
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {value}")
+        self._check_one_side()
+
+    def _check_one_side(self) -> None:
+        sides = self.versions.degraded_sides
+        unread = {
+            "gamma_rejected": sides == ("chosen",) and self.gamma_rejected is not None,
+            "gamma": sides == ("rejected",) and self.gamma_rejected is not None and self.gamma != GAMMA,
+            "head.shared": len(sides) == 1 and self.head.shared,
+        }
+        for name in (name for name, idle in unread.items() if idle):
+            raise ValueError(f"{name} would not be used: versions are made of the {sides[0]} side alone; leave it out")
 
     @property
     def rows(self) -> int:

@@ -74,8 +74,9 @@ def sample(
     was_training = model.training
     model.eval()
     starts = range(skip_batches * decoding.batch_size, len(prompts), decoding.batch_size)
-    bar = tqdm(total=len(prompts) * decoding.max_new_tokens, unit="tok", desc=label, leave=False, disable=label is None)
-    bar.update(min(skip_batches * decoding.batch_size, len(prompts)) * decoding.max_new_tokens)
+    there = min(skip_batches * decoding.batch_size, len(prompts)) * decoding.max_new_tokens
+    total = len(prompts) * decoding.max_new_tokens
+    bar = tqdm(total=total, initial=there, unit="tok", desc=label, leave=False, disable=label is None)
     try:
         for start in starts:
             batch = prompts[start : start + decoding.batch_size]

@@ -70,16 +70,45 @@ def with_instructions(
 ) -> list[list[int]]:
     """Return what the model is given for each sample of each prompt: its instructions come one after the other.
 
+    Where a chat template begins every conversation with a system turn of its own, the instruction stands in its place.
+
     Raises:
         ValueError: if the instructions are not there, or the chat template takes none.
     """
     before = instruction_ids(tokenizer, settings.instructions)
-    heads = [_head(prompt, tokenizer) for prompt in prompts]
-    return [
-        [*head, *before[number % len(before)], *prompt[len(head) :]]
-        for head, prompt in zip(heads, prompts, strict=True)
-        for number in range(settings.samples)
-    ]
+    begins = openings(tokenizer, load_instructions(settings.instructions))
+    found = []
+    for prompt in prompts:
+        head = _head(prompt, tokenizer)
+        for number in range(settings.samples):
+            usual, instructed = begins[number % len(begins)]
+            if usual and list(prompt[: len(usual)]) == usual:
+                found.append([*instructed, *prompt[len(usual) :]])
+            else:
+                found.append([*head, *before[number % len(before)], *prompt[len(head) :]])
+    return found
+
+
+def openings(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+    """Return, for each instruction, what a chat template puts before a user's turn without and with it; ids.
+
+    Both end where the rest of the conversation is the same.
+    """
+    if not has_template(tokenizer) or not lines:
+        return [([], [])]
+    user: Any = {"role": "user", "content": "a"}
+
+    def ids(turns: Any) -> list[int]:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+    plain, found = ids([user]), []
+    for line in lines:
+        other, shared = ids([{"role": "system", "content": line}, user]), 0
+        while shared < min(len(plain), len(other)) and plain[-1 - shared] == other[-1 - shared]:
+            shared += 1
+        found.append((plain[: len(plain) - shared], other[: len(other) - shared]))
+    return found
 
 
 def decoding_of(settings: D2oSettings, number: int) -> Decoding:

@@ -16,7 +16,7 @@ from align.models.precision import fast_bfloat16
 from align.models.quantise import quantisation_faults
 from align.objectives.base import SIDES
 from align.objectives.mixture import name_of
-from align.recipe.paths import REFERENCES
+from align.recipe.paths import REFERENCES, SAMPLES_REFERENCES
 from align.recipe.schema import Recipe
 from align.recipe.trainer_fields import DEFAULTS
 from align.sampling.prompts import load_prompts
@@ -145,6 +145,8 @@ def _weights(recipe: Recipe, *, here: bool) -> Iterator[str]:
     named = {"model.path": recipe.model.path}
     if recipe.model.reference not in REFERENCES and recipe.objective.needs_reference:
         named["model.reference"] = recipe.model.reference
+    if recipe.d2o is not None and recipe.d2o.samples_reference not in SAMPLES_REFERENCES:
+        named["d2o.samples_reference"] = recipe.d2o.samples_reference
     for key, path in named.items():
         try:
             located = locate(path)
@@ -242,6 +244,11 @@ def _sampling_order(trainer: Any) -> Iterator[str]:
 def _best_model(recipe: Recipe) -> Iterator[str]:
     metric, unpaired = recipe.trainer.get("metric_for_best_model"), asks_for_completions(recipe)
     known = UNPAIRED_METRICS if unpaired else EVALUATION_METRICS
+    if recipe.d2o is not None and set(recipe.objective.reads) != set(SIDES):
+        known = ("loss", *(name for name in _EVERY_EVALUATION if not name.endswith("/chosen")))
+    if recipe.spo is not None:
+        names = ("loss", "accuracy", "chance", "rank_correlation")
+        known += tuple(f"spo/{n}/{side}" for n in names for side in recipe.spo.versions.degraded_sides)
     if unpaired and not recipe.objective.needs_mismatched:
         known = tuple(name for name in known if name != "kl")
     if metric is None or str(metric).removeprefix("eval_") in known:

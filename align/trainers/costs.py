@@ -164,7 +164,7 @@ class Costs:
     Attributes:
         warnings: what came up on the way.
         optimiser_bytes: of the optimiser's state; None where that is not known.
-        reference_bytes: of a second model.
+        reference_bytes: of a second model, and of copies that are sampled from or that samples are compared with.
     """
 
     def __init__(self, run: PlannedRun) -> None:
@@ -176,6 +176,7 @@ class Costs:
         other = run.model.other
         copied = run.model.reference not in ("none", "adapter_off")
         self.reference_bytes = (counts(other) if other is not None else self.counts).weight_bytes if copied else 0
+        self.reference_bytes += self._copies_of_d2o() * self.counts.weight_bytes
         made = [source.synth for source in run.recipe.data.train if source.synth is not None]
         self.synth = made[0] if made and run.synthetic else None
 
@@ -260,6 +261,19 @@ class Costs:
             vocabulary=int(self.model.policy.get_input_embeddings().weight.shape[0]),
         )
 
+    @property
+    def copies_that_move(self) -> int:
+        """Copies of the policy that follow it for d2o, and are kept in checkpoints."""
+        settings = self.recipe.d2o
+        if settings is None or "chosen" not in self.recipe.objective.reads:
+            return 0
+        return int(settings.online is not None) + int(settings.samples_reference_sync is not None)
+
+    def _copies_of_d2o(self) -> int:
+        settings = self.recipe.d2o
+        still = settings is not None and settings.samples_reference_sync is None
+        return self.copies_that_move + int(still and settings.samples_reference != "same")  # type: ignore[union-attr]
+
     def _drawn(self) -> SampledTokens | None:
         """Return what a process draws for negatives to be held against, all as long as they may become."""
         settings, run = self.recipe.d2o, self.run
@@ -267,6 +281,8 @@ class Costs:
             return None
         splits = [split.columns for split in (run.train, run.held_out) if split is not None]
         rows, prompts = sum(map(len, splits)), sum(int(columns.prompt.sum()) for columns in splits)
+        if settings.level == "instance":  # a row a sample
+            rows, prompts = rows // settings.samples, prompts // settings.samples
         rows, prompts = math.ceil(rows / run.processes), prompts // run.processes
         if settings.online is not None:  # anew for every batch, once it is warm
             steps = max(run.plan.steps - settings.online.warmup, 0)

@@ -32,6 +32,8 @@ from align.trainers.check import refuse_to_hold_against_samples, refuse_unread_s
 from align.trainers.moving import MovingReference, load_reference, save_reference
 from align.trainers.pair import PairTrainer
 
+OF_SAMPLING = ("samples", "max_new_tokens", "temperature", "top_p", "batch_size", "seed", "instructions")
+"""Settings of ``d2o`` that only drawing reads."""
 SAMPLER_FILE = "sampler.safetensors"
 SAMPLES_REFERENCE_FILE = "samples_reference.safetensors"
 
@@ -212,6 +214,10 @@ class D2OTrainer(PairTrainer):
         self._sampler: FrozenReference | None = None
         self._moving: dict[str, FrozenReference] = {}
         if "chosen" not in self.objective.reads:
+            plain = D2oSettings()
+            unread = [name for name in OF_SAMPLING if getattr(self.d2o, name) != getattr(plain, name)]
+            if unread:
+                say(f"d2o: the objective draws no sample; not used: {', '.join(unread)}")
             return
         policy, settings = self.accelerator.unwrap_model(self.model), self.d2o
         if self.objective.needs_reference:

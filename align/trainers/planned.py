@@ -164,8 +164,7 @@ def plan_rows(recipe: Recipe, model: PlannedModel, folder: Path) -> Iterator[Pla
             if missing:
                 options["cache_dir"] = Path(scratch)
             found = prepare(given, model.tokenizer, **options)
-            alone = recipe.d2o is not None
-            return (replace(found, dataset=negatives_of(found.dataset, name)) if alone else found), missing
+            return _negatives(found, recipe, name), missing
 
         train, missing = prepared(settings.train, "training")
         reports = {"train": train.report}
@@ -181,6 +180,16 @@ def plan_rows(recipe: Recipe, model: PlannedModel, folder: Path) -> Iterator[Pla
             if held_out is not None:
                 check_scores(recipe.objective, held_out, "eval_dataset")
         yield PlannedRows(train=dataset, held_out=held_out, reports=reports, synthetic=missing)
+
+
+def _negatives(found: PreparedPairs, recipe: Recipe, name: str) -> PreparedPairs:
+    """Return the rows that d2o trains on: one for each sample, where each is held against the negative by itself."""
+    if recipe.d2o is None:
+        return found
+    rows = negatives_of(found.dataset, name)
+    if recipe.d2o.level == "instance" and "chosen" in recipe.objective.reads:
+        rows = rows.select([i for i in range(len(rows)) for _ in range(recipe.d2o.samples)])
+    return replace(found, dataset=rows)
 
 
 def sampled_tokens(

@@ -59,6 +59,11 @@ class SPOTrainer(PairTrainer):
         **options: Any,
     ) -> None:
         self.spo = SpoSettings() if spo is None else spo
+        if any(given is not None for given in options.get("optimizers") or ()):
+            raise ValueError(
+                "SPOTrainer makes its optimiser: the degree heads are made with the trainer, and learn at a rate of "
+                "their own: leave optimizers out, and choose with trainer arguments (optim, learning_rate)"
+            )
         self._seed = 42 if args is None else args.seed
         super().__init__(model, args, **options)
         if self.engine.shards_weights:
@@ -180,15 +185,13 @@ class SPOTrainer(PairTrainer):
         """Clip the policy and the heads apart, so that heads do not make the policy's steps small."""
         if self.engine.name not in PLAIN:  # DeepSpeed clips by itself, all together
             return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
-        self.accelerator.unscale_gradients()
-        heads = [parameter for parameter in self._heads.parameters() if parameter.grad is not None]
-        kept = [parameter.grad for parameter in heads]
-        torch.nn.utils.clip_grad_norm_(heads, self.args.max_grad_norm)
-        for parameter in heads:
-            parameter.grad = None
-        norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
-        for parameter, gradient in zip(heads, kept, strict=True):
-            parameter.grad = gradient
+        self.accelerator.unscale_gradients()  # once: accelerate's own clipping would do it again
+        heads = set(map(id, self._heads.parameters()))
+        found = [parameter for parameter in model.parameters() if parameter.grad is not None]
+        _, norm = (
+            torch.nn.utils.clip_grad_norm_([p for p in found if (id(p) in heads) is own], self.args.max_grad_norm)
+            for own in (True, False)
+        )
         return norm
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

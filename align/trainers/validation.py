@@ -136,7 +136,8 @@ class _Validation:
 
     def _planned(self, columns: RowColumns, drawing: Drawing, sides: tuple[str, ...]) -> PlannedSplit:
         if self.recipe.d2o is not None and "chosen" in self.recipe.objective.reads:
-            sides *= 1 + self.recipe.d2o.samples  # not drawn yet: taken to be as long as the negatives
+            alone = self.recipe.d2o.level == "instance"  # then each row has one sample; plan_rows has repeated it
+            sides *= 2 if alone else 1 + self.recipe.d2o.samples  # not drawn yet: taken to be as long as the negatives
         limit = length_limit(self.model.policy, self.recipe.data.max_length)
         mismatched = self.recipe.objective.needs_mismatched
         return PlannedSplit(
@@ -214,6 +215,7 @@ class _Validation:
             state = "finished"
             self.warnings.append(f"{path} holds this recipe's finished run: align train would do nothing")
         kept = self.costs.reference_bytes if self.recipe.model.reference_sync is not None else 0
+        kept += self.costs.copies_that_move * self.costs.counts.weight_bytes
         each = checkpoint_bytes(self.costs.counts, self.costs.optimiser_bytes) + kept
         needed = each * self.plan.kept + checkpoint_bytes(self.costs.counts, 0)
         free = shutil.disk_usage(_existing(path)).free if self.gpus is None else None

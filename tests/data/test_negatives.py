@@ -33,6 +33,11 @@ def test_samples_are_cut_to_length_and_may_be_left_out():
     assert len(alone["input_ids"]) == 2
 
 
+def test_negatives_have_as_many_samples_as_one_another():
+    with pytest.raises(ValueError, match=r"rows of a batch have \[1, 2\] samples"):
+        NegativeCollator(0, None)([ROWS[0], {**ROWS[1], "samples": [[11]]}])
+
+
 def test_negatives_of_pairs_and_of_labels(tokenizer):
     pairs = prepare_unpaired(pair_rows(3), tokenizer).dataset
     found = negatives_of(pairs, "train_dataset")

@@ -67,3 +67,5 @@ def test_rank_correlation():
     degrees = torch.arange(3.0)
     assert rank_correlation(degrees, torch.tensor([-1.0, -2.0, -9.0])) == pytest.approx(-1)
     assert math.isnan(rank_correlation(degrees[:1], degrees[:1]))
+    assert math.isnan(rank_correlation(degrees, torch.ones(3)))  # all the same have no order
+    assert rank_correlation(torch.arange(4.0), torch.tensor([1.0, 1.0, 2.0, 3.0])) == pytest.approx(0.9486833)

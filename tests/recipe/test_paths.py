@@ -2,7 +2,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from align.objectives.dpo import DPO
-from align.recipe.paths import absolute_where_it_exists, anchored
+from align.recipe.d2o import D2oSettings
+from align.recipe.paths import absolute_where_it_exists, anchored, input_files
 from align.recipe.schema import (
     DataSettings,
     EvaluationSettings,
@@ -12,6 +13,7 @@ from align.recipe.schema import (
     SourceSettings,
     SynthSettings,
 )
+from align.recipe.spo import DegreeSettings, SpoSettings
 
 Write = Callable[..., str]
 
@@ -63,3 +65,25 @@ def test_a_reference_folder_and_the_home_folder(write: Write) -> None:
     )
     assert made.model.reference == str(Path.cwd() / "ref")
     assert absolute_where_it_exists("~") == str(Path.home())
+
+
+def test_files_of_extractors_and_instructions(write: Write) -> None:
+    """Absolute, and among the files whose content a run depends on."""
+    for name in ("keys.py", "kind.txt", "other"):
+        write("x", name)
+    here = Path.cwd()
+    made = anchored(
+        Recipe(
+            model=ModelSettings(path="org/m"),
+            data=DataSettings(train=[SourceSettings(path="org/p")]),
+            objective=DPO(),
+            spo=SpoSettings(versions=DegreeSettings(extractor="keys.py:mine")),
+            d2o=D2oSettings(instructions="kind.txt", samples_reference="other"),
+        )
+    )
+    assert made.spo is not None
+    assert made.d2o is not None
+    assert made.spo.versions.extractor == f"{here / 'keys.py'}:mine"
+    assert (made.d2o.instructions, made.d2o.samples_reference) == (str(here / "kind.txt"), str(here / "other"))
+    assert input_files(made) == [here / "keys.py", here / "kind.txt"]
+    assert anchored(made) == made

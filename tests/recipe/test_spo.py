@@ -34,6 +34,21 @@ def test_versions_that_cannot_be_meant(settings, message):
         (DegreeHeadSettings, {"learning_rate": -1.0}, "learning_rate must be at least 0"),
         (SpoSettings, {"gamma": -0.1}, "gamma must be at least 0"),
         (SpoSettings, {"gamma_rejected": float("inf")}, "gamma_rejected must be at least 0 and finite"),
+        (
+            SpoSettings,
+            {"gamma_rejected": 0.2, "versions": DegreeSettings(sides="chosen")},
+            "gamma_rejected would not be used: versions are made of the chosen side alone",
+        ),
+        (
+            SpoSettings,
+            {"gamma": 0.3, "gamma_rejected": 0.2, "versions": DegreeSettings(sides="rejected")},
+            "gamma would not be used",
+        ),
+        (
+            SpoSettings,
+            {"head": DegreeHeadSettings(shared=True), "versions": DegreeSettings(sides="rejected")},
+            "head.shared would not be used",
+        ),
     ],
 )
 def test_other_settings_that_cannot_be_meant(cls, settings, message):

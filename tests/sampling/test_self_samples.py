@@ -87,6 +87,23 @@ def test_instructions_stand_before_prompts_in_turns(tokenizer, tmp_path):
     assert first[-2:] == [7, 8]
 
 
+def test_instructions_stand_in_place_of_a_templates_own_system_turn(tokenizer, tmp_path, monkeypatch):
+    """As Qwen's and SmolLM2's templates begin; a row with a system turn of its own keeps it behind the instruction."""
+    own = "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n be loud<|im_end|>\n' }}{% endif %}"
+    monkeypatch.setattr(tokenizer, "chat_template", own + tokenizer.chat_template)
+    file = tmp_path / "mine.txt"
+    file.write_text("be kind\n")
+    settings = D2oSettings(samples=1, instructions=str(file))
+    (found,) = with_instructions(tokenizer, [render_prompt(tokenizer, "the day")], settings)
+    assert tokenizer.decode(found) == (
+        "<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nthe day<|im_end|>\n<|im_start|>assistant\n"
+    )
+    turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "tea"}]
+    prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True).input_ids
+    (found,) = with_instructions(tokenizer, [prompt], settings)
+    assert tokenizer.decode(found).startswith("<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>system\nbe brief")
+
+
 def test_instructions_that_are_not_there(tmp_path):
     assert len(load_instructions("moral")) == 11
     assert load_instructions(None) == []

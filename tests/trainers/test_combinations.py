@@ -186,6 +186,11 @@ def test_fsdp_without_gpu_is_refused(recipe, monkeypatch):
         ("auc", ["objective=bco_pair"], False),
         ("accuracy", ["objective=kto"], False),
         ("accuracy", ["objective=bco_pair"], True),
+        ("spo/accuracy/chosen", ["objective=dpo", "spo={versions: {extractor: tfidf}}"], True),
+        ("spo/accuracy/rejected", ["spo={versions: {extractor: tfidf, sides: chosen}}"], False),
+        ("accuracy", ["objective=d2o", "d2o={}"], True),
+        ("accuracy", ["objective=npo", "d2o={}"], False),
+        ("logps/rejected", ["objective=npo", "d2o={}"], True),
     ],
 )
 def test_the_best_model_is_named_by_what_is_measured(recipe, metric, overrides, fits):

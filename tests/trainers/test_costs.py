@@ -159,3 +159,19 @@ def test_samples_take_time_to_draw(facts_of):
     assert 1.8 * plain < tokens("d2o={samples: 4, max_new_tokens: 64}") < 2 * plain
     online = tokens("d2o={samples: 4, max_new_tokens: 32, online: {warmup: 2, every: 1}}")
     assert online > 1.5 * plain
+
+
+def test_a_row_a_sample_is_as_many_rows(facts_of):
+    alone = ["objective=dpo", "trainer.max_steps=-1"]
+    together = facts_of("objective=d2o", "d2o={samples: 3}", "trainer.max_steps=-1")
+    each = facts_of(*alone, "d2o={samples: 3, level: instance}")
+    assert each["steps"]["rows"] == 3 * together["steps"]["rows"]
+    assert each["steps"]["sides"] == ["completion"] * 2
+    assert each["time"]["drawing"] == pytest.approx(together["time"]["drawing"], rel=0.05)
+
+
+def test_copies_of_the_policy_that_d2o_makes_are_in_memory_and_in_checkpoints(facts_of):
+    plain, online = facts_of("objective=d2o", "d2o={}"), facts_of("objective=d2o", "d2o={online: {}}")
+    weights = plain["model"]["weight_bytes"]
+    assert training(online)["reference copy"] - training(plain)["reference copy"] == weights
+    assert online["output"]["checkpoint_bytes"] - plain["output"]["checkpoint_bytes"] == weights

@@ -156,6 +156,12 @@ def test_online_samples_are_the_policys_and_are_continued(tokenizer, tmp_path, l
     assert [step for step, _ in seen] == [1, 2, 3, 4]
     assert all(shape[0] == 4 * 4 for _, shape in seen)
     assert (tmp_path / "a" / "checkpoint-3" / SAMPLER_FILE).is_file()
+    if not lora:  # copied after steps 2 and 4 of 5: neither what was there at the start nor what is there now
+        first, copied, last = (
+            torch.cat([p.detach().flatten() for p in each.parameters()])
+            for each in (llama(tokenizer), whole._sampler.module, whole.model)
+        )
+        assert float((copied - first).norm()) > 2 * float((copied - last).norm()) > 0
     again = d2o(llama(tokenizer), tokenizer, tmp_path / "b", settings=settings, options=options, **kept)
     again.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-3"))
     assert losses(whole)[-2:] == pytest.approx(losses(again)[-2:], rel=1e-6)

@@ -32,6 +32,13 @@ def spo(model, tokenizer, folder, *, settings=None, cls=SPOTrainer, options=None
     )
 
 
+def test_an_optimiser_of_ones_own_would_miss_the_heads(tokenizer, tmp_path):
+    model = llama(tokenizer)
+    given = {"optimizers": (torch.optim.SGD(model.parameters(), lr=0.1), None)}
+    with pytest.raises(ValueError, match="SPOTrainer makes its optimiser"):
+        spo(model, tokenizer, tmp_path, options=given)
+
+
 def batch_of(trainer):
     return next(iter(trainer.get_train_dataloader()))
 
