@@ -117,7 +117,7 @@ OF_ENGINE = {
 AS_ONE = {"negatives": 3}
 """Last step that is the same as in one process: behind it each process draws samples of its own."""
 CONTINUED_BY = {"ddp": "cpu", "zero2": "zero1", "zero3": "zero3", "fsdp2": "fsdp2"}
-ALSO_CONTINUED = {"zero2": ("degrees", "negatives")}
+ALSO_CONTINUED = {"ddp": ("degrees",), "zero2": ("degrees", "negatives")}
 """Heads, and copies that follow the policy, are kept beside what the engine keeps."""
 
 
@@ -147,7 +147,8 @@ def test_an_engine_trains_as_one_process_saves_and_is_continued(recipe, tmp_path
     size = f"trainer.per_device_train_batch_size={ONE if other == 'cpu' else ONE // 2}"
     asked = [words_of(case, recipe, cut_off(runs[case][0], again), size) for case, again in continued.items()]
     if other == "cpu":
-        alone(asked[0])
+        for words in asked:
+            alone(words)
         elsewhere = cut_off(runs["whole"][0], tmp_path / "elsewhere")
         with pytest.raises(ValueError, match="whose optimiser steps see 8 rows; under one process they would see 4"):
             alone(words_of("whole", recipe, elsewhere, f"trainer.per_device_train_batch_size={ONE // 2}"))

@@ -48,6 +48,8 @@ from align.trainers.run import run_recipe
 from scripts.studies.over_seeds import (
     curves,
     line,
+    matching,
+    results_of,
     run_missing,
     say,
     shown,
@@ -191,11 +193,7 @@ def main() -> int:
         runs = [run for run in runs if run.task != "hh"]
     agreement = agreements(sorted({run.task for run in runs}))
     failures = run_missing(runs, result, told)
-    there = [run for run in planned(studies) if run.file.is_file()]
-    found = [json.loads(run.file.read_text(encoding="utf-8")) for run in there]
-    for run, one in zip(there, found, strict=True):
-        if one["digest"] != run.digest:
-            say(f"{run.name}: of another recipe; remove {run.file} to run it again")
+    found = results_of(planned(studies))
     if any(one["study"] == "main" for one in found):
         draw(found)
     text = tables(found, agreement)
@@ -363,10 +361,6 @@ def strangeness(found: Mapping[str, Any]) -> float:
     return max(perplexity, 1 / perplexity, lost)
 
 
-def _of(found: Sequence[Mapping[str, Any]], **wanted: Any) -> list[Mapping[str, Any]]:
-    return [one for one in found if all(one[key] == value for key, value in wanted.items())]
-
-
 def tables(found: Sequence[Mapping[str, Any]], agreement: Mapping[str, Mapping[str, float]]) -> str:
     """Return all tables as Markdown."""
     rows = table_head(
@@ -380,7 +374,7 @@ def tables(found: Sequence[Mapping[str, Any]], agreement: Mapping[str, Mapping[s
 
 
 def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
-    runs = _of(found, study="main", task=task)
+    runs = matching(found, study="main", task=task)
     if not runs:
         return ""
     columns = ["arm", "seeds", "rate", "negatives, nats", "harm, beside the base", "reward, beside the base"]
@@ -390,7 +384,7 @@ def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
     plain += [f"{before['repetition']:.3f}", f"{before['distinct_2']:.3f}", f"{before['length']:.1f}"]
     rows.append(line(["base, itself", "", "", "", *plain]))
     for arm in (*ARMS, *MORE):
-        ones = _of(runs, arm=arm)
+        ones = matching(runs, arm=arm)
         if ones:
             cells = [shown([fall(one) for one in ones], "+.1f")]
             cells += [shown([of_base(one, name) for one in ones], "+.3f") for name in ("harm", "reward")]
@@ -404,7 +398,7 @@ def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
 def _checks(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     said = []
     for arm in ("d2o", "gradient ascent", "gradient ascent, d2o's rate"):
-        ones = _of(runs, arm=arm)
+        ones = matching(runs, arm=arm)
         if ones:
             fluent = verdict([float(np.log(strangeness(one) / FLUENT)) for one in ones], below=0.0)
             low = [verdict([each(one) for one in ones], below=0) for each in (fall, lambda one: of_base(one, "harm"))]
@@ -415,14 +409,14 @@ def _checks(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _rates_table(found: Sequence[Mapping[str, Any]]) -> str:
-    runs = _of(found, study="rates")
+    runs = matching(found, study="rates")
     if not runs:
         return ""
     rows = table_head(f"Learning rates, sentiment, seed {TUNING_SEED}", ["arm", *(f"{rate:g}" for rate in RATES)])
     for arm in ARMS:
         cells = []
         for rate in RATES:
-            for one in _of(runs, arm=arm, rate=rate):
+            for one in matching(runs, arm=arm, rate=rate):
                 text = f"{fall(one):+.1f} nats, reward {of_base(one, 'reward'):+.2f}, perplexity × "
                 text += f"{of_base(one, 'perplexity'):.2f}, distinct-2 {one['samples']['distinct_2']:.2f}"
                 cells.append(f"**{text}**" if rate == chosen_rate(arm) else text)
@@ -438,7 +432,7 @@ def draw(found: Sequence[Mapping[str, Any]]) -> None:
         axes = figure.subplots(2, 3)
         for ax, task in zip(axes[:, 0], TASKS, strict=True):
             for arm, colour in colours.items():
-                ones = _of(found, study="main", task=task, arm=arm)
+                ones = matching(found, study="main", task=task, arm=arm)
                 if ones:
                     values = np.array([[value for _, value in one["negatives"]] for one in ones])
                     steps = [step for step, _ in ones[0]["negatives"]]
@@ -448,7 +442,7 @@ def draw(found: Sequence[Mapping[str, Any]]) -> None:
             ax.set_xlabel("optimiser step")
         for ax, (name, title) in zip(axes[:, 1:].flat, PANELS.items(), strict=True):
             for arm, colour in colours.items():
-                ones = sorted(_of(found, study="rates", arm=arm), key=lambda one: float(one["rate"]))
+                ones = sorted(matching(found, study="rates", arm=arm), key=lambda one: float(one["rate"]))
                 falls, values = [max(-fall(one), 0.0) for one in ones], [of_base(one, name) for one in ones]
                 ax.plot(falls, values, "o-", color=colour, markersize=4, label=arm)
             ax.set_title(title, loc="left", fontsize=10)

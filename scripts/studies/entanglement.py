@@ -40,6 +40,8 @@ from align.trainers.run import run_recipe
 from scripts.studies.over_seeds import (
     curves,
     line,
+    matching,
+    results_of,
     run_missing,
     say,
     shown,
@@ -153,18 +155,11 @@ def main() -> int:
         say("objectives: set ALIGN_HH_FILE to harmless-base/test.jsonl.gz of Anthropic/hh-rlhf; left out")
         asked = [study for study in asked if study != "objectives"]
     failures = run_missing(planned(asked), result, told)
-    found = [json.loads(run.file.read_text(encoding="utf-8")) for run in planned(studies) if run.file.is_file()]
-    stale = [run.name for run in planned(studies) if run.file.is_file() and _is_stale(run)]
-    for name in stale:
-        say(f"{name}: of another recipe; remove {RESULTS / name}.json to run it again")
+    found = results_of(planned(studies))
     draw(found)
     write_between(PAGE, SCRIPT, "Gradient entanglement, at our scale", tables(found))
     print(json.dumps({"runs": found, "failures": failures}) if arguments.json else tables(found))
     return 1 if failures else 0
-
-
-def _is_stale(run: Run) -> bool:
-    return bool(json.loads(run.file.read_text(encoding="utf-8"))["digest"] != run.digest)
 
 
 def result(run: Run) -> dict[str, Any]:
@@ -266,10 +261,6 @@ def level(found: Mapping[str, Any], name: str, part: slice) -> float:
 FIRST, LAST = slice(0, 2), slice(-4, None)
 
 
-def _of(found: Sequence[Mapping[str, Any]], study: str, arm: str) -> list[Mapping[str, Any]]:
-    return [one for one in found if (one["study"], one["arm"]) == (study, arm)]
-
-
 def tables(found: Sequence[Mapping[str, Any]]) -> str:
     """Return all tables as Markdown."""
     parts = [_suffix_table(found), _arms_table(found, "remedies"), _arms_table(found, "task"), _objectives_table(found)]
@@ -277,7 +268,7 @@ def tables(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _suffix_table(found: Sequence[Mapping[str, Any]]) -> str:
-    if not all(_of(found, "suffix", kind) for kind in SUFFIXES):
+    if not all(matching(found, study="suffix", arm=kind) for kind in SUFFIXES):
         return ""
     head = (
         "pairs",
@@ -289,12 +280,12 @@ def _suffix_table(found: Sequence[Mapping[str, Any]]) -> str:
     )
     rows = table_head("One token, and what follows it", head)
     for kind in SUFFIXES:
-        runs = _of(found, "suffix", kind)
+        runs = matching(found, study="suffix", arm=kind)
         drifts = [shown([drift(one, side) for one in runs]) for side in ("chosen", "rejected")]
         cosines = [shown([level(one, "cosine", part) for one in runs]) for part in (FIRST, LAST)]
         down = f"{100 * np.mean([level(one, 'step_share_both_down', slice(None)) for one in runs]):.0f}"
         rows.append(line([kind, *cosines, *drifts, down]))
-    one, short, long = (_of(found, "suffix", kind) for kind in SUFFIXES)
+    one, short, long = (matching(found, study="suffix", arm=kind) for kind in SUFFIXES)
     cosine = {
         name: [level(r, "cosine", slice(None)) for r in runs] for name, runs in (("1", one), ("s", short), ("l", long))
     }
@@ -312,7 +303,7 @@ def _suffix_table(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _arms_table(found: Sequence[Mapping[str, Any]], study: str) -> str:
-    if not all(_of(found, study, arm) for arm in ARMS):
+    if not all(matching(found, study=study, arm=arm) for arm in ARMS):
         return ""
     title = {"remedies": "Remedies on the long suffix", "task": "Remedies on the quickstart's task"}[study]
     head = [
@@ -326,9 +317,9 @@ def _arms_table(found: Sequence[Mapping[str, Any]], study: str) -> str:
     ]
     head += ["reward gained", "reward beside DPO's"] if study == "task" else []
     rows = table_head(title, head)
-    plain = {one["seed"]: one for one in _of(found, study, "dpo")}
+    plain = {one["seed"]: one for one in matching(found, study=study, arm="dpo")}
     for arm in ARMS:
-        runs = _of(found, study, arm)
+        runs = matching(found, study=study, arm=arm)
         chosen, rejected = ([drift(one, side) for one in runs] for side in ("chosen", "rejected"))
         down = f"{100 * np.mean([level(one, 'step_share_both_down', slice(None)) for one in runs]):.0f}"
         accuracy = f"{np.mean([one['accuracy'] for one in runs]):.2f}"
@@ -354,7 +345,7 @@ def _objectives_table(found: Sequence[Mapping[str, Any]]) -> str:
     rows = table_head("Objectives on HH", head)
     right, told, named = 0, 0, []
     for name in OBJECTIVES:
-        for one in _of(found, "objectives", name):
+        for one in matching(found, study="objectives", arm=name):
             cells = [name]
             for side in ("chosen", "rejected"):
                 moved, predicted = trained(one, side)
@@ -398,7 +389,7 @@ def trained(found: Mapping[str, Any], side: str) -> tuple[float, float]:
 def draw(found: Sequence[Mapping[str, Any]]) -> None:
     """Draw the picture of every study that has results."""
     for study, arms in (("suffix", SUFFIXES), ("remedies", ARMS), ("task", ARMS), ("objectives", OBJECTIVES)):
-        shown = [arm for arm in arms if _of(found, study, arm)]
+        shown = [arm for arm in arms if matching(found, study=study, arm=arm)]
         if shown:
             _draw(found, study, shown)
 
@@ -414,7 +405,7 @@ def _draw(found: Sequence[Mapping[str, Any]], study: str, arms: Sequence[str]) -
         for place, arm in enumerate(arms):
             block, column = divmod(place, columns)
             upper, lower = axes[2 * block][column], axes[2 * block + 1][column]
-            _draw_arm(upper, lower, _of(found, study, arm))
+            _draw_arm(upper, lower, matching(found, study=study, arm=arm))
             upper.set_title(arm, loc="left", fontsize=10)
             if column == 0:
                 upper.set_ylabel("log-prob, change (nats)")

@@ -24,6 +24,10 @@ class StudyRun(Protocol):
     def file(self) -> Path:
         """Where its result is."""
 
+    @property
+    def digest(self) -> str:
+        """Of what decides about it."""
+
 
 R = TypeVar("R", bound=StudyRun)
 
@@ -57,6 +61,21 @@ def run_missing(
         left = (time.perf_counter() - started) / done * (len(missing) - done)
         say(f"[{done}/{len(missing)}] {one.name}: {said}; about {left / 60:.0f} min left")
     return failures
+
+
+def results_of(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
+    """Return the results that are there, and say which are of another recipe than the present one."""
+    there = [run for run in runs if run.file.is_file()]
+    found = [json.loads(run.file.read_text(encoding="utf-8")) for run in there]
+    for run, one in zip(there, found, strict=True):
+        if one["digest"] != run.digest:
+            say(f"{run.name}: of another recipe; remove {run.file} to run it again")
+    return found
+
+
+def matching(found: Sequence[Mapping[str, Any]], **wanted: Any) -> list[Mapping[str, Any]]:
+    """Return the results that have the wanted values."""
+    return [one for one in found if all(one[key] == value for key, value in wanted.items())]
 
 
 def curves(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, list[list[float]]]:

@@ -36,6 +36,8 @@ from scripts.studies.over_seeds import (
     curves,
     interval,
     line,
+    matching,
+    results_of,
     run_missing,
     say,
     shown,
@@ -207,11 +209,7 @@ def main() -> int:
         say("hh: set ALIGN_HH_FILE to harmless-base/test.jsonl.gz of Anthropic/hh-rlhf; left out")
         runs = [run for run in runs if run.task != "hh"]
     failures = run_missing(runs, result, told)
-    there = [run for run in planned(studies) if run.file.is_file()]
-    found = [json.loads(run.file.read_text(encoding="utf-8")) for run in there]
-    for run, one in zip(there, found, strict=True):
-        if one["digest"] != run.digest:
-            say(f"{run.name}: of another recipe; remove {run.file} to run it again")
+    found = results_of(planned(studies))
     if any(one["study"] == "main" for one in found):
         draw(found)
     write_between(PAGE, SCRIPT, "Preference degrees, at our scale", tables(found))
@@ -267,10 +265,6 @@ def drift(found: Mapping[str, Any], side: str) -> float:
     return float(points[-1][1] - points[0][1])
 
 
-def _of(found: Sequence[Mapping[str, Any]], **wanted: Any) -> list[Mapping[str, Any]]:
-    return [one for one in found if all(one[key] == value for key, value in wanted.items())]
-
-
 def tables(found: Sequence[Mapping[str, Any]]) -> str:
     """Return all tables as Markdown."""
     parts = [_main_table(found, task) for task in TASKS]
@@ -278,7 +272,7 @@ def tables(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
-    runs = _of(found, study="main", task=task)
+    runs = matching(found, study="main", task=task)
     if not runs:
         return ""
     columns = ["objective", "arm", "seeds", "held-out accuracy", "chosen, nats", "rejected, nats"]
@@ -289,7 +283,7 @@ def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
     rows = table_head(TASKS[task][0].upper() + TASKS[task][1:], columns)
     checks = []
     for objective in OBJECTIVES:
-        arms = {arm: {one["seed"]: one for one in _of(runs, objective=objective, arm=arm)} for arm in ARMS}
+        arms = {arm: {one["seed"]: one for one in matching(runs, objective=objective, arm=arm)} for arm in ARMS}
         for arm, ones in arms.items():
             if ones:
                 rows.append(line([objective, ARMS[arm], str(len(ones)), *_cells(list(ones.values()), task)]))
@@ -327,7 +321,7 @@ def _beside(ours: Mapping[int, Any], theirs: Mapping[int, Any], what: str, task:
 
 
 def _ablation_table(found: Sequence[Mapping[str, Any]]) -> str:
-    runs = _of(found, study="ablations")
+    runs = matching(found, study="ablations")
     if not runs:
         return ""
     seeds = sorted({one["seed"] for one in runs})
@@ -341,22 +335,24 @@ def _ablation_table(found: Sequence[Mapping[str, Any]]) -> str:
     ]
     rows = table_head("One thing at a time", [*columns, "degrees told (chance)", "rank correlation, before and after"])
     whole = [
-        one for one in _of(found, study="main", task="sentiment", objective="dpo", arm="spo") if one["seed"] in seeds
+        one
+        for one in matching(found, study="main", task="sentiment", objective="dpo", arm="spo")
+        if one["seed"] in seeds
     ]
-    for arm, ones in {"rake, 4 degrees, gamma 0.1": whole, **{a: _of(runs, arm=a) for a in ABLATIONS}}.items():
+    for arm, ones in {"rake, 4 degrees, gamma 0.1": whole, **{a: matching(runs, arm=a) for a in ABLATIONS}}.items():
         if ones:
             rows.append(line([arm, str(len(ones)), *_cells(ones, "sentiment")]))
     return "\n".join(rows)
 
 
 def _rates_table(found: Sequence[Mapping[str, Any]]) -> str:
-    runs = _of(found, study="rates")
+    runs = matching(found, study="rates")
     if not runs:
         return ""
     rows = table_head("Learning rates", ["task", "objective alone", *(f"{rate:g}" for rate in RATES)])
     for task in TASKS:
         for objective in OBJECTIVES:
-            ones = {one["rate"]: score(one) for one in _of(runs, task=task, objective=objective)}
+            ones = {one["rate"]: score(one) for one in matching(runs, task=task, objective=objective)}
             if ones:
                 best = max(ones.values())
                 first = next(rate for rate in RATES if ones.get(rate) == best)  # of equals, the smallest is used
@@ -376,7 +372,9 @@ def draw(found: Sequence[Mapping[str, Any]]) -> None:
         for ax, (task, name, measure) in zip(figure.subplots(1, len(panels)), panels, strict=True):
             for place, objective in enumerate(OBJECTIVES):
                 for shift, arm in zip((-0.25, 0, 0.25), ARMS, strict=True):
-                    values = [measure(one) for one in _of(found, study="main", task=task, objective=objective, arm=arm)]
+                    values = [
+                        measure(one) for one in matching(found, study="main", task=task, objective=objective, arm=arm)
+                    ]
                     if not values:
                         continue
                     mean, low, high = interval(values)
