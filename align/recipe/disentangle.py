@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 from align.objectives.registry import did_you_mean
@@ -11,8 +11,6 @@ from align.recipe.errors import MissingSettingError, RecipeError
 from align.recipe.yaml_tree import Node, join
 
 KEY = "disentangle"
-PENALTY = 0.01
-"""Price of a learned mask where none is said."""
 
 
 def _check_limit(limit: float) -> None:
@@ -67,7 +65,7 @@ class Sparse:
 
     mask: Literal["learned", "contrast"] = "learned"
     """``learned``: a weight a token from the policy's hidden state; ``contrast``: 1 on tokens that differ."""
-    penalty: float = PENALTY
+    penalty: float = 0.01
     """Price of the mean weight of a pair's tokens, in units of loss; only of a learned mask."""
     shared: float = 0.0
     """Weight of the tokens that both responses share, in [0, 1]; only of a contrast mask."""
@@ -77,8 +75,9 @@ class Sparse:
             raise ValueError(f"penalty must be at least 0 and finite, got {self.penalty}")
         if not 0 <= self.shared <= 1:
             raise ValueError(f"shared must lie in [0, 1], got {self.shared}")
-        for name, mask, default in (("penalty", "learned", PENALTY), ("shared", "contrast", 0.0)):
-            if self.mask != mask and getattr(self, name) != default:
+        defaults = {each.name: each.default for each in fields(self)}
+        for name, mask in (("penalty", "learned"), ("shared", "contrast")):
+            if self.mask != mask and getattr(self, name) != defaults[name]:
                 raise ValueError(f"{name} does not apply: mask is {self.mask!r}, and only {mask!r} reads it")
 
 

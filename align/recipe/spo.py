@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
-GAMMA = 0.1
 EXTRACTORS = ("rake", "yake", "tfidf", "surprisal")
 """Key-content extractors that come with the package; ``FILE.py:FUNCTION`` is a user's own."""
 
@@ -96,7 +95,7 @@ class SpoSettings:
     """What classifies them."""
     loss: Literal["cross_entropy", "coral"] = "cross_entropy"
     """Degrees as classes, or in their order (Cao et al., arXiv:1901.07884)."""
-    gamma: float = GAMMA
+    gamma: float = 0.1
     """Weight of the chosen versions' loss in the whole."""
     gamma_rejected: float | None = None
     """The same of the rejected versions; absent is ``gamma``."""
@@ -108,10 +107,10 @@ class SpoSettings:
         self._check_one_side()
 
     def _check_one_side(self) -> None:
-        sides = self.versions.degraded_sides
+        sides, default = self.versions.degraded_sides, next(f.default for f in fields(self) if f.name == "gamma")
         unread = {
             "gamma_rejected": sides == ("chosen",) and self.gamma_rejected is not None,
-            "gamma": sides == ("rejected",) and self.gamma_rejected is not None and self.gamma != GAMMA,
+            "gamma": sides == ("rejected",) and self.gamma_rejected is not None and self.gamma != default,
             "head.shared": len(sides) == 1 and self.head.shared,
         }
         for name in (name for name, idle in unread.items() if idle):
