@@ -5,7 +5,8 @@ result file a run in ``docs/results/spo/``, draws ``docs/images/spo.png`` and ``
 ``docs/results/spo.md``; what stands around its marks on that page stays. Li et al., Findings of EMNLP 2024,
 arXiv:2409.17791.
 
-- ``rates``: the learning rate of every task and objective, chosen on a seed of its own for the objective alone.
+- ``rates``: the learning rate of every task and objective, chosen on a seed of its own for the objective alone; and the
+  head's, by how many degrees it tells.
 - ``main``: DPO, SimPO and IPO: alone with as many rows as SPO has, with SPO, and with as many rows of whole responses.
 - ``ablations``: SPO beside DPO with another extractor, number of degrees, weight, and a head that trains itself alone.
 """
@@ -59,18 +60,19 @@ STEPS, DEGREES = 10, 4
 AS_MANY = (2 + 2 * DEGREES) // 2
 """Pairs of the objective alone for one of SPO's: both train on 10 rows then."""
 ARMS = {"alone": "alone", "spo": "with SPO", "nothing": "rows without removal"}
-ABLATIONS = {
-    "yake": "{versions: {extractor: yake}}",
-    "tfidf": "{versions: {extractor: tfidf}}",
-    "surprisal": "{versions: {extractor: surprisal}}",
-    "2 degrees": "{versions: {degrees: 2}}",
-    "6 degrees": "{versions: {degrees: 6}}",
-    "gamma 0.01": "{gamma: 0.01}",
-    "gamma 1": "{gamma: 1.0}",
-    "detached": "{head: {detached: true}}",
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "yake": {"versions": {"extractor": "yake"}},
+    "tfidf": {"versions": {"extractor": "tfidf"}},
+    "surprisal": {"versions": {"extractor": "surprisal"}},
+    "2 degrees": {"versions": {"degrees": 2}},
+    "6 degrees": {"versions": {"degrees": 6}},
+    "gamma 0.01": {"gamma": 0.01},
+    "gamma 1": {"gamma": 1.0},
+    "detached": {"head": {"detached": True}},
 }
 TASKS = {"sentiment": "sentiment, the quickstart's task", "hh": "HH-harmless"}
 RATES, TUNING_SEED, SEEDS = (3e-4, 1e-3, 3e-3), 9, (1, 2, 3)
+HEAD_RATES = (1e-3, 1e-2, 3e-2, 1e-1)
 HELD_OUT = {"sentiment": 60, "hh": 50}
 SHORT = 350
 """Most characters of a transcript of HH: the stand-in's tokens are small pieces there, and runs are to be short."""
@@ -109,10 +111,8 @@ class Run:
         steps = STEPS
         if self.study == "rates" or self.arm == "alone":
             steps = STEPS * AS_MANY
-        elif self.arm == "nothing":
-            words.append("spo={versions: {removal: nothing}}")
         else:
-            words.append(f"spo={ABLATIONS.get(self.arm, '{}')}")
+            words.append(f"spo={json.dumps(self.spo)}")
         words += [
             f"trainer.max_steps={steps}",
             f"trainer.eval_steps={steps}",
@@ -128,6 +128,13 @@ class Run:
                 f"evaluation={{generation: {sampled % (1234 if self.study == 'rates' else 1000 + self.seed)}}}"
             )
         return words
+
+    @property
+    def spo(self) -> dict[str, Any]:
+        """Its section ``spo``."""
+        rate = float(self.arm) if self.study == "heads" else chosen_head_rate()
+        changed = {"versions": {"removal": "nothing"}} if self.arm == "nothing" else ABLATIONS.get(self.arm, {})
+        return {**changed, "head": {"learning_rate": rate, **changed.get("head", {})}}
 
     @property
     def digest(self) -> str:
@@ -184,12 +191,29 @@ def hh_files() -> tuple[Path, Path]:
     return paths[0], paths[1]
 
 
+def chosen_head_rate() -> float:
+    """Return the learning rate of the head at which degrees are told best on the tuning seed, beside DPO on sentiment.
+
+    Raises:
+        ValueError: if a rate was not tried yet.
+    """
+    found = {}
+    for rate in HEAD_RATES:
+        run = Run("heads", "sentiment", "dpo", f"{rate:g}", TUNING_SEED)
+        if not run.file.is_file():
+            raise ValueError(f"{run.name} is missing: python {SCRIPT} rates")
+        found[rate] = told_degrees(json.loads(run.file.read_text(encoding="utf-8")))
+    return max(HEAD_RATES, key=lambda rate: (found[rate], -rate))
+
+
 def planned(studies: Sequence[str]) -> list[Run]:
     """Return every run of the studies."""
     both = [(task, objective) for task in TASKS for objective in OBJECTIVES]
     runs = []
     if "rates" in studies:
         runs += [Run("rates", *which, f"{rate:g}", TUNING_SEED) for which in both for rate in RATES]
+    if "rates" in studies:
+        runs += [Run("heads", "sentiment", "dpo", f"{rate:g}", TUNING_SEED) for rate in HEAD_RATES]
     if "main" in studies:
         runs += [Run("main", *which, arm, seed) for seed in SEEDS for which in both for arm in ARMS]
     if "ablations" in studies:
@@ -238,7 +262,8 @@ def result(run: Run) -> dict[str, Any]:
 
 def told(found: Mapping[str, Any]) -> str:
     """Return a few words on a result."""
-    return f"{score(found):.3f} at {found['rate']:g}, {found['seconds']:.0f} s"
+    degrees = f"degrees told {told_degrees(found):.2f}, " if found["degrees"]["accuracy"] else ""
+    return f"{score(found):.3f} at {found['rate']:g}, {degrees}{found['seconds']:.0f} s"
 
 
 # ---- what came of it -------------------------------------------------------------------------------------------
@@ -257,6 +282,11 @@ def gained(found: Mapping[str, Any]) -> float:
 def score(found: Mapping[str, Any]) -> float:
     """Return what a learning rate is chosen by: reward gained, on HH held-out accuracy."""
     return gained(found) if found["task"] == "sentiment" else accuracy(found)
+
+
+def told_degrees(found: Mapping[str, Any]) -> float:
+    """Return the share of held-out versions of the chosen whose degree was told at the end."""
+    return float(found["degrees"]["accuracy"][-1][1])
 
 
 def drift(found: Mapping[str, Any], side: str) -> float:
@@ -359,6 +389,10 @@ def _rates_table(found: Sequence[Mapping[str, Any]]) -> str:
                 cells = [f"**{ones[r]:.3f}**" if r == first else f"{ones.get(r, np.nan):.3f}" for r in RATES]
                 rows.append(line([task, objective, *cells]))
     said = f"Seed {TUNING_SEED}, which is in no other table: reward gained on sentiment, held-out accuracy on HH."
+    heads = {one["arm"]: told_degrees(one) for one in matching(found, study="heads")}
+    if heads:
+        shares = ", ".join(f"{share:.2f} at {rate}" for rate, share in heads.items())
+        said += f" The head's own rate is the one at which it tells most degrees there, beside DPO: {shares}."
     return "\n".join([*rows, "", said])
 
 
