@@ -194,7 +194,7 @@ def main() -> int:
     agreement = agreements(sorted({run.task for run in runs}))
     failures = run_missing(runs, result, told)
     found = results_of(planned(studies))
-    if any(one["study"] == "main" for one in found):
+    if found:
         draw(found)
     text = tables(found, agreement)
     write_between(PAGE, SCRIPT, "Negatives only, at our scale", text)
@@ -428,9 +428,10 @@ def draw(found: Sequence[Mapping[str, Any]]) -> None:
     """Draw how negatives fall over seeds, and what samples are like for how far they fell, at every rate."""
     colours = {arm: COLOURS[name] for arm, name in zip(ARMS, RUN_COLOURS, strict=False)}
     with look(9):
-        figure = Figure(figsize=(11, 6.4), dpi=100, layout="constrained")
-        axes = figure.subplots(2, 3)
-        for ax, task in zip(axes[:, 0], TASKS, strict=True):
+        several = bool(matching(found, study="main"))
+        figure = Figure(figsize=(11 if several else 8, 6.4), dpi=100, layout="constrained")
+        axes = figure.subplots(2, 3 if several else 2)
+        for ax, task in zip(axes[:, 0], TASKS, strict=True) if several else ():
             for arm, colour in colours.items():
                 ones = matching(found, study="main", task=task, arm=arm)
                 if ones:
@@ -440,7 +441,7 @@ def draw(found: Sequence[Mapping[str, Any]]) -> None:
             ax.set_title(f"{task}: held-out negatives, each arm's rate", loc="left", fontsize=10)
             ax.set_ylabel("log-prob, change (nats)")
             ax.set_xlabel("optimiser step")
-        for ax, (name, title) in zip(axes[:, 1:].flat, PANELS.items(), strict=True):
+        for ax, (name, title) in zip(axes[:, -2:].flat, PANELS.items(), strict=True):
             for arm, colour in colours.items():
                 ones = sorted(matching(found, study="rates", arm=arm), key=lambda one: float(one["rate"]))
                 falls, values = [max(-fall(one), 0.0) for one in ones], [of_base(one, name) for one in ones]
@@ -456,8 +457,8 @@ def draw(found: Sequence[Mapping[str, Any]]) -> None:
                 ax.yaxis.set_major_locator(FixedLocator([0.5, 1, 1.5, 5, 10, 40]))
                 ax.yaxis.set_major_formatter("{x:g}")
                 ax.yaxis.set_minor_locator(FixedLocator([]))
-        handles, labels = axes[0][1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(ARMS))
+        handles, labels = axes[0][-1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=6 if several else 3)
         save(figure, [IMAGES / f"d2o.{ending}" for ending in ("png", "svg")])
 
 
