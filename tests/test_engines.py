@@ -161,7 +161,7 @@ def test_an_engine_trains_as_one_process_saves_and_is_continued(recipe, tmp_path
         assert losses(again) == pytest.approx(losses(runs[case][0]), rel=tolerance), case
         saved, resumed = (load_file(run / "model" / "model.safetensors") for run in (runs[case][0], again))
         for name, weight in saved.items():
-            assert float((weight - resumed[name]).norm() / weight.norm()) < tolerance, (case, name)
+            assert float((weight - resumed[name]).norm() / weight.norm()) < 10 * tolerance, (case, name)
     assert trl_loss(runs["whole"][0] / "model", tmp_path) == pytest.approx(math.log(2), abs=1e-6)
 
 
