@@ -156,12 +156,12 @@ def test_an_engine_trains_as_one_process_saves_and_is_continued(recipe, tmp_path
     else:
         (tmp_path / "again.json").write_text(json.dumps(asked))
         launch(other, [tmp_path / "again.json"], script="tests/launched.py")
-    tolerance = 1e-5 if other == "cpu" else 1e-6
+    tolerance, of_weights = (1e-5, 1e-4) if other == "cpu" else (1e-6, 1e-6)  # one process adds up in another order
     for case, again in continued.items():
         assert losses(again) == pytest.approx(losses(runs[case][0]), rel=tolerance), case
         saved, resumed = (load_file(run / "model" / "model.safetensors") for run in (runs[case][0], again))
         for name, weight in saved.items():
-            assert float((weight - resumed[name]).norm() / weight.norm()) < 10 * tolerance, (case, name)
+            assert float((weight - resumed[name]).norm() / weight.norm()) < of_weights, (case, name)
     assert trl_loss(runs["whole"][0] / "model", tmp_path) == pytest.approx(math.log(2), abs=1e-6)
 
 

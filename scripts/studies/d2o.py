@@ -57,7 +57,7 @@ from scripts.studies.over_seeds import (
     verdict,
     write_between,
 )
-from scripts.studies.spo import hh_digest, hh_files
+from scripts.studies.spo import hh_digest, hh_files, sentiment_data
 from scripts.studies.stand_in import Settings, digest_of, stand_in
 
 SCRIPT, RECIPE = "scripts/studies/d2o.py", Path("scripts/studies/d2o.yaml")
@@ -131,9 +131,7 @@ class Run:
         """What it changes in its recipe, but for files and folders."""
         words = [f"trainer.seed={self.seed}", f"trainer.learning_rate={self.rate}", *{**ARMS, **MORE}[self.arm]]
         if self.task == "sentiment":
-            synth = "{prompts: sentiment, split: %s, samples: 4, max_new_tokens: 24, min_gap: 0.4, seed: %d%s}"
-            words.append(f"data.train={{synth: {synth % ('train', self.seed, '')}}}")
-            words.append(f"data.eval={{synth: {synth % ('heldout', 1000, f', limit: {HELD_OUT}')}}}")
+            words += sentiment_data(self.seed, HELD_OUT)
         return words
 
     @property

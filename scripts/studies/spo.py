@@ -120,9 +120,7 @@ class Run:
         ]
         words += [f"trainer.warmup_steps={steps // 8}", f"trainer.logging_steps={steps // 5}"]
         if self.task == "sentiment":
-            synth = "{prompts: sentiment, split: %s, samples: 4, max_new_tokens: 24, min_gap: 0.4, seed: %d%s}"
-            words.append(f"data.train={{synth: {synth % ('train', self.seed, '')}}}")
-            words.append(f"data.eval={{synth: {synth % ('heldout', 1000, f', limit: {HELD_OUT[self.task]}')}}}")
+            words += sentiment_data(self.seed, HELD_OUT[self.task])
             sampled = "{prompts: sentiment, split: heldout, limit: 100, max_new_tokens: 24, scorer: vader, seed: %d}"
             words.append(
                 f"evaluation={{generation: {sampled % (1234 if self.study == 'rates' else 1000 + self.seed)}}}"
@@ -149,6 +147,15 @@ class Run:
         if self.task == "hh":
             words += [f"data.{part}={file}" for part, file in zip(("train", "eval"), hh_files(), strict=True)]
         return words
+
+
+def sentiment_data(seed: int, held_out: int) -> list[str]:
+    """Return the words of a recipe's data: the stand-in's own pairs, and always the same ones held out."""
+    synth = "{prompts: sentiment, split: %s, samples: 4, max_new_tokens: 24, min_gap: 0.4, seed: %d%s}"
+    return [
+        f"data.train={{synth: {synth % ('train', seed, '')}}}",
+        f"data.eval={{synth: {synth % ('heldout', 1000, f', limit: {held_out}')}}}",
+    ]
 
 
 def chosen_rate(task: str, objective: str) -> float:
