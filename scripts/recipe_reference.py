@@ -6,6 +6,7 @@ from pathlib import Path
 import align.recipe.d2o as d2o
 import align.recipe.disentangle as disentangle
 import align.recipe.schema as schema
+import align.recipe.speed as speed
 import align.recipe.spo as spo
 import align.recipe.sync as sync
 from align.recipe.trainer_fields import DEFAULTS, OWNED
@@ -29,6 +30,7 @@ SECTIONS = (
     ("spo.head", "DegreeHeadSettings"),
     ("d2o", "D2oSettings"),
     ("d2o.online", "OnlineSettings"),
+    ("speed", "SpeedSettings"),
     ("output", "OutputSettings"),
 )
 
@@ -37,7 +39,7 @@ HEAD = """# Recipes: every section and setting
 Made from the schema by `python scripts/recipe_reference.py > docs/recipes.md`; a test holds it fresh.
 
 A recipe is one YAML file with the sections `model`, `data`, `objective`, `trainer`, `evaluation`, `diagnostics`,
-`disentangle`, `spo`, `d2o` and `output`; `disentangle` is the name of a method, or a mapping with `name` and
+`disentangle`, `spo`, `d2o`, `speed` and `output`; `disentangle` is the name of a method, or a mapping with `name` and
 its settings. A setting without a default must be given. Unknown keys, wrong types and missing values are errors (exit
 code 2) with file, line and dotted path. `section.key=value` on the command line replaces a setting; the value is YAML
 (`model.lora=null`, `data.train.0.weight=0.5`). Relative paths start at the folder the command is run in.
@@ -61,7 +63,7 @@ sides are taken to be exchanged (at least 0, below 0.5).
 
 def main() -> None:
     """Print the page."""
-    modules = (schema, sync, disentangle, spo, d2o)
+    modules = (schema, sync, disentangle, spo, d2o, speed)
     bodies = [ast.parse(Path(str(module.__file__)).read_text()).body for module in modules]
     classes = {node.name: node for body in bodies for node in body if isinstance(node, ast.ClassDef)}
     print(HEAD)

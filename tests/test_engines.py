@@ -105,14 +105,15 @@ CASES = {
     "adapters": [WHOLE, "model.lora={r: 4}", "trainer.max_steps=2"],
     "degrees": [WHOLE, *DEGREES],
     "negatives": [WHOLE, *NEGATIVES],
-    "entanglement": [*MEASURED, "trainer.max_steps=2"],
+    "entanglement": [*MEASURED, "trainer.max_steps=2", "speed=off"],
+    "entanglement, packed": [*MEASURED, "trainer.max_steps=2"],
     "normalise": ["disentangle=normalise", "trainer.max_steps=2"],
 }
 """What is trained in one launch under an engine, and in one process with as many rows a step."""
 OF_ENGINE = {
-    "ddp": ("whole", "degrees", "negatives", "entanglement", "normalise"),
+    "ddp": ("whole", "degrees", "negatives", "entanglement", "entanglement, packed", "normalise"),
     "zero2": ("whole", "degrees", "negatives", "entanglement"),
-    **dict.fromkeys(SHARDING, ("whole", "adapters", "entanglement", "normalise")),
+    **dict.fromkeys(SHARDING, ("whole", "adapters", "entanglement", "entanglement, packed", "normalise")),
 }
 AS_ONE = {"negatives": 3}
 """Last step that is the same as in one process: behind it each process draws samples of its own."""
@@ -188,7 +189,8 @@ def entanglement_is_the_same(out, one, engine, model_dir):
         for name in names:
             key = f"entanglement/{name}"
             assert mine[key] == pytest.approx(theirs[key], rel=1e-4, abs=1e-6), name
-    assert min(entry["entanglement/extra_pass"] for entry in plain) < 1  # the other way is there too
+    if "packed" not in str(out):
+        assert min(entry["entanglement/extra_pass"] for entry in plain) < 1  # the other way is there too
 
 
 def adapters_are_saved(out, one, engine, model_dir):
@@ -261,4 +263,5 @@ def test_metrics_are_brought_together_once_a_logging_step(recipe, tmp_path):
             "_get_num_items_in_batch": steps,
             "nested_gather": logged,
             "store_flos": logged,
+            "settle": 3,  # do padded rows, trees and tiles agree, and how many positions are they
         }

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from align.data.order import FILLER, MISMATCHED, nearest_other
+from align.data.packing import Packing, prefix_of
 
 Row = Mapping[str, Any]
 """A row of a prepared data set."""
@@ -70,13 +71,18 @@ class PairCollator:
     Args:
         pad_token_id: what padding is filled with; any id, nothing is told from it.
         pad_to_multiple_of: round the padded length up to a multiple of this many tokens.
+        packing: how pairs are laid out beside the rows, under keys of :class:`~align.data.prefix_tree.Layout`; None
+            for not at all.
     """
 
-    def __init__(self, pad_token_id: int, pad_to_multiple_of: int | None = None) -> None:
+    def __init__(
+        self, pad_token_id: int, pad_to_multiple_of: int | None = None, packing: Packing | None = None
+    ) -> None:
         if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
             raise ValueError(f"pad_to_multiple_of must be at least 1, got {pad_to_multiple_of}")
         self.pad_token_id = pad_token_id
         self.pad_to_multiple_of = pad_to_multiple_of
+        self.packing = packing
 
     def __call__(self, pairs: Sequence[Row]) -> PairBatch:
         """Return the batch of pairs with ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, perhaps weight and scores.
@@ -85,7 +91,7 @@ class PairCollator:
         """
         sequences = [(pair["prompt_ids"], pair[side]) for side in ("chosen_ids", "rejected_ids") for pair in pairs]
         ids, real, completion = padded(sequences, self.pad_token_id, self.pad_to_multiple_of or 1)
-        return PairBatch(
+        batch = PairBatch(
             input_ids=ids,
             attention_mask=real,
             completion_mask=completion,
@@ -94,6 +100,14 @@ class PairCollator:
             chosen_score=numbers(pairs, "chosen_score", math.nan),
             rejected_score=numbers(pairs, "rejected_score", math.nan),
         )
+        if self.packing is None:
+            return batch
+        rows = [
+            (side, number, pair["prompt_ids"], pair[f"{side}_ids"])
+            for side in ("chosen", "rejected")
+            for number, pair in enumerate(pairs)
+        ]
+        return {**batch, **self.packing.of_sides(rows)}  # type: ignore[typeddict-item]
 
 
 class UnpairedCollator:
@@ -113,15 +127,23 @@ class UnpairedCollator:
         stand_ins: rows for a step of one row, which has no other completion: that of the first with another prompt
             (else the first with another completion) is used. For the last step of an epoch or an evaluation; without
             them such a step is an error.
+        packing: how rows are laid out beside the padded ones; None for not at all.
     """
 
     def __init__(
-        self, pad_token_id: int, *, mismatched: bool, max_length: int | None, stand_ins: Sequence[Row] = ()
+        self,
+        pad_token_id: int,
+        *,
+        mismatched: bool,
+        max_length: int | None,
+        stand_ins: Sequence[Row] = (),
+        packing: Packing | None = None,
     ) -> None:
         self.pad_token_id = pad_token_id
         self.mismatched = mismatched
         self.max_length = max_length
         self.stand_ins = tuple(stand_ins)
+        self.packing = packing
 
     def __call__(self, rows: Sequence[Row]) -> UnpairedBatch:
         """Return the batch of rows with ``prompt_ids``, ``completion_ids``, ``desirable`` and perhaps ``weight``.
@@ -141,11 +163,17 @@ class UnpairedCollator:
             real=_real(rows),
             desirable=torch.tensor([bool(row["desirable"]) for row in rows]),
         )
+        if self.packing is not None:
+            batch |= self.packing.keys(prefix_of(()), sequences, range(len(rows)))  # type: ignore[typeddict-item]
         if self.mismatched:
-            ids, real, completion = padded(self._mismatched(rows), self.pad_token_id)
+            mismatched = self._mismatched(rows)
+            ids, real, completion = padded(mismatched, self.pad_token_id)
             batch["mismatched_input_ids"] = ids
             batch["mismatched_attention_mask"] = real
             batch["mismatched_completion_mask"] = completion
+            if self.packing is not None:
+                laid = self.packing.keys(prefix_of(("mismatched",)), mismatched, range(len(rows)))
+                batch |= laid  # type: ignore[typeddict-item]
         return batch
 
     def _mismatched(self, rows: Sequence[Row]) -> Sequences:

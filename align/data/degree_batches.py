@@ -8,6 +8,7 @@ from torch import Tensor
 
 from align.data.collate import PairCollator, padded
 from align.data.degrade import column_of
+from align.data.packing import Packing
 
 PREFIX = "degree_"
 """Keys of a batch that are of versions begin with it; each holds a row a version."""
@@ -23,10 +24,11 @@ class DegreeCollator(PairCollator):
     Args:
         pad_token_id: what padding is filled with.
         sides: ``chosen``, ``rejected`` or both.
+        packing: how pairs, and versions apart from them, are laid out beside the padded rows; None for not at all.
     """
 
-    def __init__(self, pad_token_id: int, sides: Sequence[str]) -> None:
-        super().__init__(pad_token_id)
+    def __init__(self, pad_token_id: int, sides: Sequence[str], packing: Packing | None = None) -> None:
+        super().__init__(pad_token_id, packing=packing)
         self.sides = tuple(sides)
 
     def __call__(self, pairs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:  # type: ignore[override]
@@ -39,6 +41,9 @@ class DegreeCollator(PairCollator):
             if ids
         ]
         ids, real, completion = padded([row[:2] for row in rows], self.pad_token_id)
+        laid = {}
+        if self.packing is not None:
+            laid = self.packing.keys(f"{PREFIX}packed_", [row[:2] for row in rows], [row[3] for row in rows])
         return {
             **super().__call__(pairs),  # type: ignore[dict-item]
             f"{PREFIX}input_ids": ids,
@@ -47,4 +52,5 @@ class DegreeCollator(PairCollator):
             f"{PREFIX}of": torch.tensor([row[2] for row in rows]),
             f"{PREFIX}pair": torch.tensor([row[3] for row in rows]),
             f"{PREFIX}chosen": torch.tensor([row[4] for row in rows]),
+            **laid,
         }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from align.data.collate import numbers, padded
 from align.data.order import FILLER
+from align.data.packing import Packing
 from align.data.rows import DataError
 
 SAMPLES = "samples"
@@ -58,25 +59,31 @@ class NegativeCollator:
     Args:
         pad_token_id: what padding is filled with.
         max_length: longest prompt + sample, in tokens; the end of a sample is cut.
+        packing: how rows are laid out beside the padded ones, samples as chosen; None for not at all.
     """
 
-    def __init__(self, pad_token_id: int, max_length: int | None) -> None:
-        self.pad_token_id, self.max_length = pad_token_id, max_length
+    def __init__(self, pad_token_id: int, max_length: int | None, packing: Packing | None = None) -> None:
+        self.pad_token_id, self.max_length, self.packing = pad_token_id, max_length, packing
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return the batch of rows with ``prompt_ids``, ``completion_ids``, and perhaps samples and a weight."""
         counts = {len(row.get(SAMPLES) or ()) for row in rows}
         if len(counts) > 1:
             raise ValueError(f"rows of a batch have {sorted(counts)} samples; give each negative as many as the others")
-        sequences = [(row["prompt_ids"], self._cut(row, ids)) for row in rows for ids in row.get(SAMPLES) or ()]
-        sequences += [(row["prompt_ids"], row["completion_ids"]) for row in rows]
-        ids, real, completion = padded(sequences, self.pad_token_id)
+        laid = [
+            ("chosen", number, row["prompt_ids"], self._cut(row, ids))
+            for number, row in enumerate(rows)
+            for ids in row.get(SAMPLES) or ()
+        ]
+        laid += [("rejected", number, row["prompt_ids"], row["completion_ids"]) for number, row in enumerate(rows)]
+        ids, real, completion = padded([row[2:] for row in laid], self.pad_token_id)
         return {
             "input_ids": ids,
             "attention_mask": real,
             "completion_mask": completion,
             "weight": numbers(rows, "weight", 1.0),
             "real": torch.tensor([not row.get(FILLER, False) for row in rows]),
+            **({} if self.packing is None else self.packing.of_sides(laid)),
         }
 
     def _cut(self, row: Mapping[str, Any], ids: Sequence[int]) -> Sequence[int]:

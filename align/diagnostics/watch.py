@@ -119,7 +119,9 @@ class PairWatch:
         strong = weights.strong(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype)
         whole = weights.factors() & strong
         if not self.captured:
-            self.problem = self.problem or "the step computes one side only, or by a forward of its own"
+            self.problem = (
+                self.problem or "the step computes one side only, shares or packs rows, or has a forward of its own"
+            )
         elif faults := self.recorder.faults():
             self.problem = faults[0]
         elif not bool(whole.all()):

@@ -116,6 +116,19 @@ def disable_dropout(model: torch.nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
+@contextmanager
+def without_dropout(model: torch.nn.Module) -> Iterator[None]:
+    """Let adapters drop nothing inside; the model stays in the mode that it is in."""
+    dropping = [m for m in model.modules() if isinstance(m, torch.nn.Dropout) and m.training and m.p > 0]
+    for module in dropping:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in dropping:
+            module.train()
+
+
 def describe_weights(path: str) -> str | None:
     """Return what a reader of results should know of the weights, or None: GGUF files are quantised."""
     located = locate(path)

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from align.models.logprobs import completion_logps
+from align.models.layout import Layout
+from align.models.logprobs import TiledHead, completion_logps, packed_logps
 from align.objectives.logps import PairTokenLogps, TokenLogps
 
 
@@ -18,6 +19,8 @@ def pair_logps(
     sides: Collection[str] = ("chosen", "rejected"),
     collision: bool = False,
     prompt: bool = False,
+    layout: Layout | None = None,
+    tiled: TiledHead | None = None,
 ) -> PairTokenLogps:
     """Run the model once on a batch of :class:`~align.data.collate.PairBatch`, on the rows of ``sides`` alone.
 
@@ -28,22 +31,15 @@ def pair_logps(
         sides: ``chosen``, ``rejected`` or both; the log-probabilities of a side that is left out are NaN.
         collision: whether to add the sum of squared probabilities at each token.
         prompt: whether to add the prompts' tokens but the first, as they stand before the chosen completions.
+        layout: of the rows of ``sides``, prompts scored where ``prompt``; None computes them padded.
+        tiled: as :func:`~align.models.logprobs.completion_logps`.
     """
     pairs = len(batch["input_ids"]) // 2
     masks = {"chosen": batch["completion_mask"][:pairs], "rejected": batch["completion_mask"][pairs:]}
-    rows = row_range(pairs, sides)
-    scored = batch["completion_mask"].clone()
-    if prompt:
-        scored[:pairs] = batch["attention_mask"][:pairs].bool()
-        scored[:, 0] = False
-    width = int(batch["attention_mask"][rows].sum(-1).max())
-    tokens = completion_logps(
-        model,
-        head,
-        input_ids=batch["input_ids"][rows, :width],
-        attention_mask=batch["attention_mask"][rows, :width],
-        completion_mask=scored[rows, :width],
-        collision=collision,
+    tokens = (
+        _of_rows(model, head, batch, row_range(pairs, sides), collision=collision, prompt=prompt, tiled=tiled)
+        if layout is None
+        else packed_logps(model, head, layout, collision=collision, tiled=tiled)
     )
     found = {side: _unknown(mask, tokens.logp.dtype) for side, mask in masks.items()}
     start = 0
@@ -54,6 +50,34 @@ def pair_logps(
     if prompt:
         prompts, found["chosen"] = _split(found["chosen"], masks["chosen"].sum(-1))
     return PairTokenLogps(chosen=_trimmed(found["chosen"]), rejected=_trimmed(found["rejected"]), prompt=prompts)
+
+
+def _of_rows(
+    model: nn.Module,
+    head: nn.Module,
+    batch: Mapping[str, Tensor],
+    rows: slice,
+    *,
+    collision: bool,
+    prompt: bool,
+    tiled: TiledHead | None,
+) -> TokenLogps:
+    """Run the model on padded rows."""
+    pairs = len(batch["input_ids"]) // 2
+    scored = batch["completion_mask"].clone()
+    if prompt:
+        scored[:pairs] = batch["attention_mask"][:pairs].bool()
+        scored[:, 0] = False
+    width = int(batch["attention_mask"][rows].sum(-1).max())
+    return completion_logps(
+        model,
+        head,
+        input_ids=batch["input_ids"][rows, :width],
+        attention_mask=batch["attention_mask"][rows, :width],
+        completion_mask=scored[rows, :width],
+        collision=collision,
+        tiled=tiled,
+    )
 
 
 def row_range(pairs: int, sides: Collection[str]) -> slice:

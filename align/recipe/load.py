@@ -20,6 +20,7 @@ from align.recipe.schema import (
     OutputSettings,
     Recipe,
 )
+from align.recipe.speed import build_speed
 from align.recipe.spo import SpoSettings
 from align.recipe.trainer_arguments import build_trainer
 from align.recipe.tree import RecipeTree, load_tree
@@ -27,7 +28,19 @@ from align.recipe.yaml_tree import Node
 
 __all__ = ["RecipeError", "RecipeTree", "build_recipe", "load_recipe", "load_tree"]
 
-SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "d2o", "output")
+SECTIONS = (
+    "model",
+    "data",
+    "objective",
+    "trainer",
+    "evaluation",
+    "diagnostics",
+    "disentangle",
+    "spo",
+    "d2o",
+    "speed",
+    "output",
+)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -66,6 +79,7 @@ def build_recipe(tree: RecipeTree) -> Recipe:
         disentangle=build_disentangle(_node(tree.root, "disentangle", None)),
         spo=_optional(tree.root, "spo", SpoSettings),
         d2o=_optional(tree.root, "d2o", D2oSettings),
+        speed=build_speed(_node(tree.root, "speed", None)),
         output=_section(tree.root, "output", OutputSettings),
     )
     return anchored(recipe)

@@ -42,7 +42,19 @@ def resolved_yaml(recipe: Recipe) -> str:
     return dump(as_mapping(recipe))
 
 
-SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "d2o", "output")
+SECTIONS = (
+    "model",
+    "data",
+    "objective",
+    "trainer",
+    "evaluation",
+    "diagnostics",
+    "disentangle",
+    "spo",
+    "d2o",
+    "speed",
+    "output",
+)
 SPLIT = ("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size")
 """Settings of ``trainer`` that say how an optimiser step, or an evaluation, is cut into batches."""
 
@@ -58,7 +70,7 @@ def deciding(recipe: Recipe) -> dict[str, Any]:
         ValueError: as :func:`as_mapping`.
     """
     sections = as_mapping(recipe)
-    del sections["output"]
+    del sections["output"], sections["speed"]
     for name, default in LATER.items():
         if getattr(recipe, name) == default:
             del sections[name]
@@ -68,7 +80,7 @@ def deciding(recipe: Recipe) -> dict[str, Any]:
 def digest(recipe: Recipe, *, split: bool = True) -> str:
     """Return 8 hexadecimal digits that two recipes share exactly when they resolve to the same run.
 
-    Where the run goes (``output``) and the order of settings do not count.
+    Where the run goes (``output``), how it is computed faster (``speed``) and the order of settings do not count.
 
     Args:
         recipe: the recipe.

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from align.objectives.base import Objective
 from align.recipe.d2o import D2oSettings
 from align.recipe.disentangle import Disentangle
+from align.recipe.speed import SpeedSettings
 from align.recipe.spo import SpoSettings
 from align.recipe.sync import ReferenceSyncSettings
 
@@ -272,4 +273,5 @@ class Recipe:
     """Preference degrees that are learned beside the objective; absent means none."""
     d2o: D2oSettings | None = None
     """Train on negatives alone, held against samples of the model itself; absent means on pairs or completions."""
+    speed: SpeedSettings = field(default_factory=SpeedSettings)
     output: OutputSettings = field(default_factory=OutputSettings)

@@ -38,12 +38,14 @@ class RowLosses:
         metrics: numbers of each row to log and to evaluate; always the same names.
         partial: metrics that are NaN for rows they do not apply to.
         attention_mask: real tokens of the rows that were computed; None for all of the batch's.
+        laid: real positions of what the model got in their place, where rows were laid out.
     """
 
     losses: Tensor
     metrics: Mapping[str, Tensor]
     partial: frozenset[str] = frozenset()
     attention_mask: Tensor | None = None
+    laid: Tensor | None = None
 
 
 class AlignmentTrainer(Trainer, ABC):
@@ -110,7 +112,7 @@ class AlignmentTrainer(Trainer, ABC):
         else:
             loss = (rows.losses * weight).sum() / num_items_in_batch * self.accelerator.num_processes
         mask = inputs["attention_mask"] if rows.attention_mask is None else rows.attention_mask
-        self.meter.add(rows.metrics, mask, rows.partial, inputs.get("real"))
+        self.meter.add(rows.metrics, mask, rows.partial, inputs.get("real"), rows.laid)
         return (loss, None) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:

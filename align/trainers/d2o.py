@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from align.data.negatives import SAMPLES, NegativeCollator, negatives_of, one_a_sample, with_samples
+from align.data.packing import Packing, prefix_of
 from align.data.prepare import PreparedPairs, prepare_unpaired
 from align.data.store import UNPAIRED_FEATURES
 from align.models.load import Source, load_model
-from align.models.logprobs import completion_logps, output_head
+from align.models.logprobs import completion_logps, output_head, packed_logps
 from align.models.reference import FrozenReference, moving_copy
 from align.models.sharding import duplicate
 from align.objectives.base import SIDES, Objective
@@ -31,6 +32,7 @@ from align.trainers.base import RowLosses
 from align.trainers.check import refuse_to_hold_against_samples, refuse_unread_samples
 from align.trainers.moving import MovingReference, load_reference, save_reference
 from align.trainers.pair import PairTrainer
+from align.trainers.preference import own_forward
 
 OF_SAMPLING = ("samples", "max_new_tokens", "temperature", "top_p", "batch_size", "seed", "instructions")
 """Settings of ``d2o`` that only drawing reads."""
@@ -114,12 +116,20 @@ class D2OTrainer(PairTrainer):
         start, stop = (0 if "chosen" in sides else of_samples), (None if "rejected" in sides else of_samples)
         rows = slice(start, stop)
         width = int(batch["attention_mask"][rows].sum(-1).max())
-        tokens = completion_logps(
-            model,
-            output_head(self.accelerator.unwrap_model(model)),
-            input_ids=batch["input_ids"][rows, :width],
-            attention_mask=batch["attention_mask"][rows, :width],
-            completion_mask=batch["completion_mask"][rows, :width],
+        inner = self.accelerator.unwrap_model(model)
+        head, layout = output_head(inner), self.speed.layout(batch, prefix_of(sides))
+        tiled = self.speed.head(inner, head)
+        tokens = (
+            completion_logps(
+                model,
+                head,
+                input_ids=batch["input_ids"][rows, :width],
+                attention_mask=batch["attention_mask"][rows, :width],
+                completion_mask=batch["completion_mask"][rows, :width],
+                tiled=tiled,
+            )
+            if layout is None
+            else packed_logps(model, head, layout, tiled=tiled)
         )
         there = of_samples - start if "chosen" in sides else 0
         rejected = tokens.rows(there, len(tokens.logp)) if "rejected" in sides else _unknown(tokens, negatives)
@@ -188,7 +198,24 @@ class D2OTrainer(PairTrainer):
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> NegativeCollator:
         """Samples, then negatives."""
-        return NegativeCollator(int(str(tokenizer.pad_token_id)), self.length_limit)
+        return NegativeCollator(int(str(tokenizer.pad_token_id)), self.length_limit, self.packing)
+
+    @property
+    def packing(self) -> Packing | None:
+        """How samples and negatives are laid out: together, and apart where their references are two."""
+        found = super().packing
+        apart = [(side,) for side in self.objective.reads] if self._has_two_references else []
+        return found and replace(found, sides=tuple(dict.fromkeys((tuple(self.objective.reads), *apart))))
+
+    def keeps_rows_apart(self) -> str:
+        """Return why, where a forward of a subclass reads the batch's rows."""
+        return own_forward(self, D2OTrainer)
+
+    @property
+    def _has_two_references(self) -> bool:
+        settings = self.d2o
+        moves = settings.samples_reference_sync is not None
+        return self._given is not None or moves or settings.samples_reference != "same"
 
     def check_objective(self, objective: Objective) -> None:
         """Refuse an objective that reads more than the log-probabilities of sequences.
@@ -251,6 +278,7 @@ class D2OTrainer(PairTrainer):
                 duplicate(policy), equals_policy_at_start=True, description="base: a frozen copy of the policy"
             )
         if self.samples_reference is not None:
+            self.speed.prepare(self.samples_reference)
             self.samples_reference.place(self.accelerator)
 
     def _follow(self, file: str, copy: FrozenReference, settings: ReferenceSyncSettings) -> None:
@@ -291,7 +319,9 @@ class D2OTrainer(PairTrainer):
         fresh = self.data_collator(rows)
         return {
             **inputs,
-            **{k: fresh[k].to(inputs[k].device) for k in ("input_ids", "attention_mask", "completion_mask")},
+            **{
+                name: tensor.to(inputs[name].device) for name, tensor in fresh.items() if name not in ("weight", "real")
+            },
         }
 
     @contextmanager

@@ -84,7 +84,7 @@ class LiveEntanglement(TrainerCallback):
             self.watch = None
 
     def forward(self, *, of_both_sides: bool) -> AbstractContextManager[None]:
-        """Watch the forward inside, which computes the policy's log-probabilities of the batch as it is."""
+        """Watch the forward inside, where it computes both sides, a row a sequence, and all logits; else do nothing."""
         if self.watch is None or not of_both_sides or not len(self.watch.pairs) or not torch.is_grad_enabled():
             return nullcontext()
         return self.watch.forward(self.watch.rows.trimmed)

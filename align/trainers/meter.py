@@ -19,6 +19,7 @@ class Meter:
         self._counts: dict[str, Tensor] = {}
         self._positions: list[Tensor] = []
         self._capacity = 0
+        self._computed: list[Tensor] = []
         self._since = time.perf_counter()
 
     def add(
@@ -27,6 +28,7 @@ class Meter:
         attention_mask: Tensor,
         partial: Collection[str] = frozenset(),
         real: Tensor | None = None,
+        laid: Tensor | None = None,
     ) -> None:
         """Count a batch.
 
@@ -37,6 +39,8 @@ class Meter:
             partial: metrics that do not apply to every row; where one is NaN, it does not apply to the row. NaN in
                 any other metric is a fault, and makes its mean NaN.
             real: of shape (rows,), False for rows that do not count; None where all do.
+            laid: which positions of what the model got hold real tokens, where rows were laid out; None where it got
+                the rows.
         """
         if real is not None:
             attention_mask = attention_mask * real.repeat(len(attention_mask) // len(real))[:, None]
@@ -47,8 +51,10 @@ class Meter:
             total, count = values.where(counted, 0.0).sum(), counted.sum()
             self._sums[name] = self._sums[name] + total if name in self._sums else total
             self._counts[name] = self._counts[name] + count if name in self._counts else count
+        got = attention_mask if laid is None else laid
         self._positions.append(attention_mask.sum())
-        self._capacity += attention_mask.numel()
+        self._computed.append(got.sum())
+        self._capacity += got.numel()
 
     def note(self, metrics: Mapping[str, Tensor]) -> None:
         """Count numbers that are not of the batch's rows, of any shape; NaN does not apply. Every process must."""
@@ -65,20 +71,22 @@ class Meter:
             gather: from a vector of shape (n,) to those of all processes, one after the other.
 
         Returns:
-            Every metric that applied to a row, ``tokens_per_second`` (real tokens of all processes) and
-            ``padding_fraction``.
+            Every metric that applied to a row, ``tokens_per_second`` (real tokens of all processes, shared ones as
+            often as there are rows that have them), ``padding_fraction`` of what the model computed, and
+            ``shared_fraction``: tokens of the rows that it did not have to compute.
         """
         if not self._sums:
             return {}
         seconds = time.perf_counter() - self._since
-        tokens = torch.stack(self._positions).sum().double()
-        numbers = [*self._sums.values(), *self._counts.values(), tokens, self._capacity]
+        tokens, computed = (torch.stack(found).sum().double() for found in (self._positions, self._computed))
+        numbers = [*self._sums.values(), *self._counts.values(), tokens, computed, self._capacity]
         mine = torch.stack([torch.as_tensor(n, dtype=torch.float64, device=tokens.device) for n in numbers])
-        *sums, real, capacity = gather(mine).view(-1, len(mine)).sum(0).tolist()
+        *sums, real, done, capacity = gather(mine).view(-1, len(mine)).sum(0).tolist()
         totals, counts = sums[: len(self._sums)], sums[len(self._sums) :]
         means = {name: total / count for name, total, count in zip(self._sums, totals, counts, strict=True) if count}
         self.__init__()  # type: ignore[misc]
-        return {**means, "tokens_per_second": real / seconds, "padding_fraction": 1 - real / capacity}
+        shares = {"padding_fraction": 1 - done / capacity, "shared_fraction": max(0.0, 1 - done / real)}
+        return {**means, "tokens_per_second": real / seconds, **shares}
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from align.data.collate import PairCollator
+from align.data.packing import Packing, prefix_of
 from align.data.prepare import PreparedPairs, prepare_pairs
 from align.data.scores import columns_of, require_scores
 from align.data.store import FEATURES
@@ -28,11 +29,12 @@ from align.objectives.mixture import name_of
 from align.objectives.together import together
 from align.recipe.disentangle import Disentangle
 from align.recipe.schema import DiagnosticsSettings, EvaluationSettings
+from align.recipe.speed import SpeedSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.trainers.base import RowLosses
 from align.trainers.live import LiveEntanglement
 from align.trainers.parting import Parting, refuse_to_part
-from align.trainers.preference import PreferenceTrainer, one_a_row
+from align.trainers.preference import PreferenceTrainer, one_a_row, own_forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class PairTrainer(PreferenceTrainer):
         evaluation: EvaluationSettings | None = None,
         callbacks: Sequence[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
+        speed: SpeedSettings | None = None,
         diagnostics: DiagnosticsSettings | None = None,
         disentangle: Disentangle | None = None,
     ) -> None:
@@ -111,6 +114,7 @@ class PairTrainer(PreferenceTrainer):
             evaluation=evaluation,
             callbacks=callbacks,
             optimizers=optimizers,
+            speed=speed,
         )
         if self.parting is not None:
             self.parting.trainer = self
@@ -137,6 +141,8 @@ class PairTrainer(PreferenceTrainer):
             sides=self.sides,
             collision=objective.needs_collision,
             prompt=objective.needs_prompt,
+            layout=self.speed.layout(batch, prefix_of(self.sides)),
+            tiled=self.speed.head(self.accelerator.unwrap_model(model), head),
         )
 
     def objective_loss(
@@ -161,16 +167,23 @@ class PairTrainer(PreferenceTrainer):
         """Return which positions of the rows that are computed hold real tokens."""
         return batch["attention_mask"][row_range(pairs, self.sides)]
 
+    def laid(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """Return which positions of what the policy got hold real tokens, where rows were laid out."""
+        layout = self.speed.layout(batch, prefix_of(self.sides))
+        return None if layout is None else layout.real
+
     @property
     def sides(self) -> tuple[str, ...]:
         """Sides that are computed: in training those that the objective reads; both in evaluation and for subclasses.
 
         A loss of a subclass's own may read what the objective does not.
         """
+        return self._trained_sides if self.model is not None and self.model.training else SIDES
+
+    @property
+    def _trained_sides(self) -> tuple[str, ...]:
         own = (type(self).objective_loss, type(self).extra_loss)
-        if own != (PairTrainer.objective_loss, PairTrainer.extra_loss):
-            return SIDES
-        return self.objective.reads if self.model is not None and self.model.training else SIDES
+        return self.objective.reads if own == (PairTrainer.objective_loss, PairTrainer.extra_loss) else SIDES
 
     @property
     def prepare(self) -> Callable[..., PreparedPairs]:
@@ -184,7 +197,22 @@ class PairTrainer(PreferenceTrainer):
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Any:
         """Pairs as rows, the chosen sides first."""
-        return PairCollator(int(str(tokenizer.pad_token_id)))
+        return PairCollator(int(str(tokenizer.pad_token_id)), packing=self.packing)
+
+    @property
+    def packing(self) -> Packing | None:
+        """How batches are laid out beside their rows: for the sides of training, and for both."""
+        return self.speed.packing(
+            sides=tuple(dict.fromkeys((tuple(self._trained_sides), SIDES))),
+            score_prompts=self.objective.needs_prompt,
+            device=self.start_device,
+        )
+
+    def keeps_rows_apart(self) -> str:
+        """Return why, where a remedy or a forward of a subclass reads the batch's rows."""
+        if self._disentangle is not None:
+            return "disentangle reads single rows"
+        return own_forward(self, PairTrainer)
 
     def check_objective(self, objective: Objective) -> None:
         """Refuse an objective that only single completions can train.
@@ -211,9 +239,22 @@ class PairTrainer(PreferenceTrainer):
         """Return the loss and the metrics of each pair."""
         extras, training, parting = self._extras(batch), model.training, self.parting
         live = self.live if training else None
+        padded = self.computed(batch, len(batch["weight"]))
+        self.settle_speed(model, lambda some: self.forward_logps(some, batch), _tensors, padded, self.laid(batch))
+        with self.speed.plain(parting is not None):
+            return self._row_losses(model, batch, extras, live)
+
+    def _row_losses(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, Tensor],
+        extras: Mapping[str, Any],
+        live: LiveEntanglement | None,
+    ) -> RowLosses:
+        training, parting = model.training, self.parting
         with (
             parting.watching(batch, training=training) if parting else nullcontext(),
-            live.forward(of_both_sides=self._is_plain) if live else nullcontext(),
+            live.forward(of_both_sides=self._is_plain and not self.speed.active) if live else nullcontext(),
         ):
             policy = replace(self.forward_logps(model, batch), **extras)
         if live:
@@ -244,6 +285,7 @@ class PairTrainer(PreferenceTrainer):
             metrics=metrics,
             partial=partial,
             attention_mask=self.computed(batch, len(losses)),
+            laid=self.laid(batch),
         )
 
     @property
@@ -344,6 +386,12 @@ def pair_metrics(policy: PairLogps, chosen_rewards: Tensor, rejected_rewards: Te
         "length/chosen": policy.chosen_lengths.double(),
         "length/rejected": policy.rejected_lengths.double(),
     }
+
+
+def _tensors(logps: PairTokenLogps) -> list[Tensor]:
+    """Return the log-probabilities of sequences; NaN for sides that were not computed."""
+    summed = logps.summed()
+    return [summed.chosen, summed.rejected, *([] if summed.prompt is None else [summed.prompt.logps])]
 
 
 def _both(logps: PairLogps) -> Tensor:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import torch
@@ -18,7 +18,7 @@ from align.data.bad_rows import copy_skipped
 from align.data.prepare import PreparedPairs
 from align.data.store import describe
 from align.models.adapters import add_adapter, has_adapter
-from align.models.load import Source, disable_dropout, load_model, load_tokenizer
+from align.models.load import Source, disable_dropout, load_model, load_tokenizer, without_dropout
 from align.models.quantise import is_quantised
 from align.models.reference import FrozenReference, Reference, moving_copy, resolve_reference
 from align.objectives.base import Objective
@@ -26,11 +26,15 @@ from align.objectives.dpo import DPO
 from align.objectives.registry import OBJECTIVES
 from align.recipe.paths import REFERENCES
 from align.recipe.schema import EvaluationSettings
+from align.recipe.speed import SpeedSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
 from align.trainers.base import AlignmentTrainer
 from align.trainers.engine import Engine
 from align.trainers.moving import MovingReference, load_reference, save_reference
+from align.trainers.speed import Speed
+
+Logps = TypeVar("Logps")
 
 
 class PreferenceTrainer(AlignmentTrainer):
@@ -54,6 +58,7 @@ class PreferenceTrainer(AlignmentTrainer):
         evaluation: level of intervals and the like.
         callbacks: transformers' callbacks.
         optimizers: an optimiser and a schedule of one's own.
+        speed: what is computed once instead of twice; None for what works and pays.
 
     Raises:
         ValueError: if the parts do not fit, or a row cannot be used (naming it).
@@ -77,6 +82,7 @@ class PreferenceTrainer(AlignmentTrainer):
         evaluation: EvaluationSettings | None = None,
         callbacks: Sequence[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
+        speed: SpeedSettings | None = None,
     ) -> None:
         args = copy.copy(args) if args is not None else TrainingArguments("align_output")
         self.start_device = args.device  # before transformers has put anything anywhere
@@ -88,13 +94,13 @@ class PreferenceTrainer(AlignmentTrainer):
                 raise ValueError("the model has adapters already; pass it without peft_config to train them")
             policy = add_adapter(policy, peft_config)
         self.before_wrapping(policy)
+        self.speed = Speed(speed, self.keeps_rows_apart(), policy)
         self.objective: Objective = self._checked(objective)
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
         needed = self.objective.needs_reference
         self.reference = _reference(reference, policy, needed=needed, moves=reference_sync is not None)
         self.start_margin: float | None = None
-        if has_adapter(policy) and (args.gradient_checkpointing or args.activation_checkpointing):
-            policy.enable_input_require_grads()  # else nothing under the frozen embedding has a gradient
+        _let_inputs_have_gradients(policy, args)
         self.length_limit = length_limit(policy, max_length)
         prepare = {"max_length": self.length_limit, "truncation": truncation, "on_bad_row": on_bad_row}
         sets = {
@@ -111,6 +117,7 @@ class PreferenceTrainer(AlignmentTrainer):
             optimizers=optimizers,
         )
         if self.reference is not None:
+            self.speed.prepare(self.reference)
             self.reference.place(self.accelerator)
         _refuse_shards(self.engine, quantised=is_quantised(policy), moves=reference_sync is not None)
         if reference_sync is not None:
@@ -137,6 +144,10 @@ class PreferenceTrainer(AlignmentTrainer):
     def before_wrapping(self, policy: nn.Module) -> None:
         """Change the policy, adapters and all, before its reference is made and anything wraps it."""
 
+    def keeps_rows_apart(self) -> str:
+        """Return why every row of a batch is computed as it is, for people; empty where it need not be."""
+        return ""
+
     def check_objective(self, objective: Objective) -> None:
         """Refuse an objective that cannot be trained on this trainer's rows."""
 
@@ -157,6 +168,40 @@ class PreferenceTrainer(AlignmentTrainer):
             return None
         with torch.no_grad(), self.reference.model(model) as reference:
             return forward(reference)
+
+    def settle_speed(
+        self,
+        model: nn.Module,
+        forward: Callable[[nn.Module], Logps],
+        tensors: Callable[[Logps], Sequence[Tensor]],
+        padded: Tensor,
+        laid: Tensor | None,
+    ) -> None:
+        """Check on the first batch that what is computed faster stays what it is, and keep what pays.
+
+        Args:
+            model: the policy as it is called in training.
+            forward: takes a model and returns log-probabilities of the batch.
+            tensors: turns them into such of sequences.
+            padded: positions of the rows that a model computes.
+            laid: positions of what it gets in their place where they are laid out; None where they are not.
+        """
+        if self.speed.settled:
+            return
+
+        def both() -> list[Tensor]:
+            found = [forward(model), self.under_reference(model, forward)]
+            return [tensor for logps in found if logps is not None for tensor in tensors(logps)]
+
+        kind = next(model.parameters()).dtype
+        with without_dropout(model):
+            self.speed.settle(
+                both,
+                positions=(padded.numel(), padded.numel() if laid is None else laid.numel()),
+                gather=self.accelerator.gather,
+                exact=kind in (torch.float32, torch.float64) and self.accelerator.mixed_precision == "no",
+                device=self.accelerator.device,
+            )
 
     def check_start(self, policy: Tensor, reference: Tensor | None) -> None:
         """Where policy and reference are one function, their log-ratios are 0 before the first update.
@@ -218,14 +263,18 @@ class PreferenceTrainer(AlignmentTrainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         # First: a checkpoint counts as whole once transformers has written its state, which it does last.
+        folder = Path(self._get_output_dir(trial=None))
+        if self.is_world_process_zero():
+            self.speed.save(folder / f"checkpoint-{self.state.global_step}")
         if self._moves and self.is_world_process_zero():
             assert isinstance(self.reference, FrozenReference)
-            save_reference(self.reference, Path(self._get_output_dir(trial=None)), self.state.global_step)
+            save_reference(self.reference, folder, self.state.global_step)
         super()._save_checkpoint(*args, **kwargs)
 
     def restore(self, checkpoint: Path) -> None:
-        """Take from a checkpoint the reference that moves."""
+        """Take from a checkpoint the reference that moves, and how forwards were computed."""
         super().restore(checkpoint)
+        self.speed.load(checkpoint)
         if self._moves:
             assert isinstance(self.reference, FrozenReference)
             load_reference(self.reference, checkpoint)
@@ -254,6 +303,18 @@ def one_a_row(losses: Tensor, like: Tensor, method: str, row: str) -> Tensor:
             f"{method} must return one loss for each {row}, shape {tuple(like.shape)}; got {tuple(losses.shape)}"
         )
     return losses
+
+
+def _let_inputs_have_gradients(policy: Any, args: TrainingArguments) -> None:
+    """Under activation checkpointing, nothing under a frozen embedding would have a gradient else."""
+    if has_adapter(policy) and (args.gradient_checkpointing or args.activation_checkpointing):
+        policy.enable_input_require_grads()
+
+
+def own_forward(trainer: Any, base: Any) -> str:
+    """Return why a trainer's batches are not laid out, where its class has another forward than ``base``."""
+    own = type(trainer).forward_logps is not base.forward_logps
+    return f"{type(trainer).__name__} has a forward_logps of its own" if own else ""
 
 
 def length_limit(model: Any, max_length: int | None) -> int | None:

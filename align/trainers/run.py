@@ -201,6 +201,7 @@ class _Run:
             eval_dataset=pairs.held_out,
             processing_class=tokenizer,
             evaluation=self.recipe.evaluation,
+            speed=self.recipe.speed,
             **options,
         )
 
@@ -249,6 +250,7 @@ class _Run:
             "held_out": accuracy,
             "generation": comparison.summary if comparison else {},
             "precision": self.precision.reason,
+            "speed": trainer.speed.notes,
             "engine": asdict(trainer.engine),
             "notes": notes,
             "seconds": round(time.perf_counter() - self.started, 1),

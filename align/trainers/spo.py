@@ -16,11 +16,11 @@ from align.data.key_content import Answer
 from align.diagnostics.blocks import BESIDE
 from align.models.beside import joined, without
 from align.models.degree_head import DegreeHead, layer_states, pooled, rank_correlation
+from align.models.layout import Layout
 from align.models.load import fingerprint
-from align.models.logprobs import completion_logps, output_head
+from align.models.logprobs import completion_logps, output_head, packed_logps
 from align.models.sharding import is_partitioned
 from align.models.surprisal import surprisals
-from align.objectives.base import SIDES
 from align.objectives.logps import PairLogps, TokenLogps
 from align.recipe.spo import SpoSettings
 from align.report.console import say
@@ -96,11 +96,16 @@ class SPOTrainer(PairTrainer):
     @property
     def sides(self) -> tuple[str, ...]:
         """Sides that the objective reads; the degree loss reads versions of its own."""
-        return self.objective.reads if self.model is not None and self.model.training else SIDES
+        return super().sides
+
+    @property
+    def _trained_sides(self) -> tuple[str, ...]:
+        return self.objective.reads
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> DegreeCollator:
         """Pairs as rows, and beside them their versions."""
-        return DegreeCollator(int(str(tokenizer.pad_token_id)), self.spo.versions.degraded_sides)
+        sides = self.spo.versions.degraded_sides
+        return DegreeCollator(int(str(tokenizer.pad_token_id)), sides, self.packing)
 
     def before_wrapping(self, policy: Any) -> None:
         """Put the heads on the policy."""
@@ -215,6 +220,9 @@ class SPOTrainer(PairTrainer):
         completion = batch[f"{PREFIX}completion_mask"]
         states: list[Tensor] = []
         settings = self.spo.head
+        layout = self.speed.layout(batch, f"{PREFIX}packed_")
+        if layout is not None:
+            return self._packed_hidden(model, layout)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not settings.detached):
             logps = completion_logps(
                 model,
@@ -225,6 +233,22 @@ class SPOTrainer(PairTrainer):
                 read_states=lambda found: states.append(layer_states(found, settings.layer)),
             )
         return pooled(states[0], completion, settings.pooling), logps
+
+    def _packed_hidden(self, model: nn.Module, layout: Layout) -> tuple[Tensor, TokenLogps]:
+        """Return the same of versions that share what they begin with."""
+        states: list[Tensor] = []
+        settings = self.spo.head
+        inner = self.accelerator.unwrap_model(model)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not settings.detached):
+            logps = packed_logps(
+                model,
+                output_head(inner),
+                layout.last() if model.training else layout,
+                read_states=lambda found: states.append(layer_states(found, settings.layer)),
+                tiled=self.speed.head(inner, output_head(inner)),
+            )
+        of_completions = states[0].flatten(0, 1)[layout.places][layout.edges]
+        return pooled(of_completions, layout.scored, settings.pooling), logps
 
     def _of_degrees(self, batch: Mapping[str, Tensor], logps: TokenLogps, pairs: int) -> dict[str, Tensor]:
         """Return the log-probabilities of a batch's versions by degree, and their rank correlation with the degree."""

@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from align.data.collate import UnpairedCollator
+from align.data.packing import prefix_of
 from align.data.prepare import PreparedPairs, prepare_unpaired
 from align.data.store import UNPAIRED_FEATURES
 from align.evaluation.separation import separation
-from align.models.logprobs import batch_logps, output_head
+from align.models.logprobs import batch_logps, output_head, packed_logps
 from align.objectives.base import Objective
 from align.objectives.logps import PairLogps, SequenceLogps
 from align.objectives.mixture import name_of, row_losses, trains_unpaired
 from align.report.console import say
 from align.trainers.base import RowLosses
-from align.trainers.preference import PreferenceTrainer, one_a_row
+from align.trainers.preference import PreferenceTrainer, one_a_row, own_forward
 
 SIDES = ("chosen", "rejected")
 """Metrics of desirable completions are called chosen, those of undesirable ones rejected, as in pair training."""
@@ -49,8 +50,13 @@ class UnpairedTrainer(PreferenceTrainer):
             batch: one completion a row.
             prefix: ``mismatched_`` for each prompt with another row's completion.
         """
-        head = output_head(self.accelerator.unwrap_model(model))
-        return batch_logps(model, head, batch, prefix=prefix).summed()
+        inner = self.accelerator.unwrap_model(model)
+        head = output_head(inner)
+        layout = self.speed.layout(batch, prefix_of((prefix[:-1],) if prefix else ()))
+        tiled = self.speed.head(inner, head)
+        if layout is not None:
+            return packed_logps(model, head, layout, tiled=tiled).summed()
+        return batch_logps(model, head, batch, prefix=prefix, tiled=tiled).summed()
 
     def objective_loss(
         self, policy: SequenceLogps, reference: SequenceLogps | None, batch: Mapping[str, Tensor]
@@ -88,6 +94,7 @@ class UnpairedTrainer(PreferenceTrainer):
             mismatched=self.objective.needs_mismatched,
             max_length=self.length_limit,
             stand_ins=self._stand_ins,
+            packing=self.speed.packing(device=self.start_device),
         )
 
     def check_objective(self, objective: Objective) -> None:
@@ -134,6 +141,15 @@ class UnpairedTrainer(PreferenceTrainer):
 
     def row_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
         """Return the loss and the metrics of each completion."""
+        layout = self.speed.layout(batch, prefix_of(()))
+        laid = None if layout is None else layout.real
+        self.settle_speed(
+            model,
+            lambda some: self.forward_logps(some, batch),
+            lambda logps: [logps.logps],
+            batch["attention_mask"],
+            laid,
+        )
         baseline = self._baseline(model, batch)
         policy = self.forward_logps(model, batch)
         reference = self.under_reference(model, lambda other: self.forward_logps(other, batch))
@@ -141,7 +157,12 @@ class UnpairedTrainer(PreferenceTrainer):
         based = SequenceLogps(logps=policy.logps, lengths=policy.lengths, baseline=baseline)
         losses = one_a_row(self.objective_loss(based, reference, batch), policy.logps, "objective_loss", "row")
         metrics = self._metrics(policy, reference, batch["desirable"], baseline)
-        return RowLosses(losses=losses, metrics=metrics, partial=frozenset(metrics))
+        laid = None if layout is None or not self.speed.packs else layout.real
+        return RowLosses(losses=losses, metrics=metrics, partial=frozenset(metrics), laid=laid)
+
+    def keeps_rows_apart(self) -> str:
+        """Return why, where a forward of a subclass reads the batch's rows."""
+        return own_forward(self, UnpairedTrainer)
 
     def summarise(self, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Return means over the held-out rows they apply to, and how well rewards tell desirable from undesirable."""

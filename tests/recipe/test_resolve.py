@@ -66,7 +66,8 @@ def test_a_resolved_recipe_loads_as_an_equal_one_from_anywhere(
 def test_every_default_is_written_out(small: str) -> None:
     sections = yaml.safe_load(resolved_yaml(load_recipe(small)))
     assert list(sections) == [
-        *("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "d2o", "output")
+        *("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "d2o"),
+        *("speed", "output"),
     ]
     assert sections["objective"] == {"name": "dpo", "beta": 0.2, **DIVERGENCE}
     assert sections["model"]["lora"] is None
@@ -95,6 +96,7 @@ def test_a_digest_is_of_what_is_run(small: str) -> None:
     assert int(plain_digest, 16) >= 0
     same = (
         "output.dir=elsewhere",
+        "speed=off",
         "objective={beta: 0.2, name: sigmoid}",
         "data.max_length=1024",
         "trainer.save_steps=50",

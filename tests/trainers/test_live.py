@@ -9,14 +9,15 @@ from align.models.logprobs import output_head
 from align.models.pair_logps import pair_logps
 from align.objectives.registry import OBJECTIVES
 from align.recipe.schema import DiagnosticsSettings, EntanglementSettings
+from align.recipe.speed import OFF
 from tests.conftest import pair_rows
 from tests.diagnostics.tiny import EVERY_STEP, LORA, VERIFIED, llama, logged, pair_batch, trainer_of, whole_gradients
 
 
-def trained(tokenizer, folder, *, diagnostics=EVERY_STEP, objective="dpo", lora=None, model=None, **changes):
+def trained(tokenizer, folder, *, diagnostics=EVERY_STEP, objective="dpo", lora=None, model=None, speed=OFF, **changes):
     model = llama(tokenizer) if model is None else model
     model.name_or_path = "tiny"
-    options = {"diagnostics": diagnostics, "objective": objective}
+    options = {"diagnostics": diagnostics, "objective": objective, "speed": speed}
     trainer = trainer_of(model, tokenizer, folder, peft_config=lora, options=options, **changes)
     trainer.train()
     return trainer
@@ -69,6 +70,23 @@ def test_training_is_not_touched(tokenizer, tmp_path, lora):
     for one, other in zip(*(run.model.parameters() for run in runs), strict=True):
         assert torch.equal(one, other)
     assert not any(m._forward_hooks for m in runs[1].model.modules() if "Lora" not in type(m).__name__)
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["whole", "lora"])
+def test_packed_training_is_measured_and_not_touched(tokenizer, tmp_path, lora):
+    """By a pass of its own: gradients of tokens that rows share cannot be told apart in the step's own backward."""
+    packed, unmeasured, padded = (
+        trained(tokenizer, tmp_path / str(i), diagnostics=d, lora=lora, max_steps=4, speed=speed)
+        for i, (d, speed) in enumerate(((VERIFIED, None), (None, None), (VERIFIED, OFF)))
+    )
+    assert packed.speed.packs
+    for one, other in zip(packed.model.parameters(), unmeasured.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for mine, plain in zip(logged(packed), logged(padded), strict=True):
+        assert mine["entanglement/extra_pass"] == 1
+        for name in ("cosine", "chosen_norm", "inner", "d_chosen", "step_chosen", "step_rejected"):
+            key = f"entanglement/{name}"
+            assert mine[key] == pytest.approx(plain[key], rel=1e-3, abs=1e-6), name
 
 
 def test_what_adapters_drop_does_not_depend_on_what_is_measured(tokenizer, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from align import Mixture, PairTrainer, Part, Smoothed, UnpairedTrainer
 from align.objectives.mixture import trains_unpaired
 from align.objectives.registry import OBJECTIVES
+from align.recipe.speed import OFF
 from align.trainers.engine import Engine
 from align.trainers.preference import _refuse_shards, length_limit
 from tests.conftest import arguments, losses, pair_rows, rows
@@ -74,6 +75,7 @@ def test_only_what_is_read_is_run(model, tokenizer, tmp_path, objective, policy_
         objective=named.get(objective, objective),
         train_dataset=rows(),
         processing_class=tokenizer,
+        speed=OFF,
     )
     policy = Forwards(trainer.model)
     reference = Forwards(trainer.reference.module) if trainer.reference is not None else None

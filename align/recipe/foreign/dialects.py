@@ -9,7 +9,10 @@ from align.recipe.foreign import axolotl, handbook, trl
 from align.recipe.foreign.answers import Answer, Table, dropped, missed, renamed
 from align.recipe.yaml_tree import Node
 
-OWN_SECTIONS = ("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "output")
+OWN_SECTIONS = (
+    *("model", "data", "objective", "trainer", "evaluation", "diagnostics", "disentangle", "spo", "d2o", "speed"),
+    "output",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,256 @@
+"""``speed`` in trainers: same training, refusals in words, what the first batch decides, all rows and all trainers."""
+
+import math
+
+import datasets
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from align import PairTrainer, SPOTrainer, UnpairedTrainer
+from align.objectives.base import Objective
+from align.objectives.registry import OBJECTIVES
+from align.recipe.d2o import D2oSettings
+from align.recipe.speed import OFF, SpeedSettings
+from align.recipe.spo import DegreeHeadSettings, DegreeSettings, SpoSettings
+from align.trainers.d2o import D2OTrainer
+from align.trainers.speed import Speed
+from tests.conftest import arguments, pair_rows, tiny_config
+
+ON = SpeedSettings(sharing=True, packing=True, tiling=True)
+PAIRED = [name for name in OBJECTIVES if not OBJECTIVES.build(name).needs_mismatched]
+
+
+def fresh(tokenizer):
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(0)
+    return LlamaForCausalLM(tiny_config(tokenizer, initializer_range=0.2))
+
+
+def data(count=12):
+    made = [{**row, "chosen_score": 0.5 + i / 30, "rejected_score": 0.1} for i, row in enumerate(pair_rows(count))]
+    return datasets.Dataset.from_list(made)
+
+
+def trained(tokenizer, folder, speed, *, cls=PairTrainer, model=None, **options):
+    trainer = cls(
+        fresh(tokenizer) if model is None else model,
+        arguments(folder, max_steps=3, learning_rate=1e-3, logging_steps=1),
+        train_dataset=data(),
+        eval_dataset=data(),
+        processing_class=tokenizer,
+        speed=speed,
+        **options,
+    )
+    trainer.train()
+    return trainer
+
+
+def logged(trainer):
+    metrics = [
+        {
+            name: value
+            for name, value in entry.items()
+            if name.startswith(("loss", "grad_norm", "logps", "spo/", "rewards"))
+        }
+        for entry in trainer.state.log_history
+        if "loss" in entry
+    ]
+    torch.manual_seed(0)  # of objectives that draw
+    evaluated = trainer.evaluate()
+    return [*metrics, {name: v for name, v in evaluated.items() if "second" not in name and "runtime" not in name}]
+
+
+def same_training(one, other):
+    for mine, plain in zip(logged(one), logged(other), strict=True):
+        drop = {"eval_padding_fraction", "eval_shared_fraction"}
+        for name in mine.keys() | plain.keys() - drop:
+            assert mine[name] == pytest.approx(plain[name], rel=1e-4, abs=2e-5, nan_ok=True), name
+
+
+@pytest.mark.parametrize("objective", PAIRED)
+def test_every_objective_trains_the_same(tokenizer, tmp_path, objective):
+    runs = [trained(tokenizer, tmp_path / str(i), s, objective=objective) for i, s in enumerate((ON, OFF))]
+    assert (runs[0].speed.packs, runs[0].speed.tiles) == (True, True)
+    assert (runs[1].speed.packs, runs[1].speed.tiles) == (False, False)
+    same_training(*runs)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SpeedSettings(sharing=False, packing=True, tiling=False),
+        SpeedSettings(sharing=True, packing=False, tiling=False),
+        SpeedSettings(sharing=False, packing=False, tiling=True),
+        SpeedSettings(sharing=True, packing=True, token_budget=100, tiling=False),
+    ],
+)
+def test_every_switch_alone(tokenizer, tmp_path, settings):
+    same_training(*(trained(tokenizer, tmp_path / str(i), s) for i, s in enumerate((settings, OFF))))
+
+
+def spo(tokenizer, folder, speed, pooling, *, detached=False):
+    versions = DegreeSettings(extractor="tfidf", degrees=3)
+    settings = SpoSettings(versions=versions, head=DegreeHeadSettings(pooling=pooling, detached=detached))
+    return trained(tokenizer, folder, speed, cls=SPOTrainer, spo=settings)
+
+
+@pytest.mark.parametrize(("pooling", "detached"), [("last", False), ("mean", False), ("mean", True)])
+def test_preference_degrees(tokenizer, tmp_path, pooling, detached):
+    """Versions share the prompt and what they begin with; their hidden states are found again."""
+    same_training(*(spo(tokenizer, tmp_path / str(i), s, pooling, detached=detached) for i, s in enumerate((ON, OFF))))
+
+
+@pytest.mark.parametrize("reference", ["same", "base"])
+@pytest.mark.parametrize("objective", ["d2o", "npo"])
+def test_negatives_and_samples(tokenizer, tmp_path, reference, objective):
+    if objective == "npo" and reference == "base":
+        pytest.skip("npo reads no sample")
+    settings = D2oSettings(samples=3, max_new_tokens=6, batch_size=4, samples_reference=reference)
+    options = {"cls": D2OTrainer, "d2o": settings, "objective": objective}
+    same_training(*(trained(tokenizer, tmp_path / str(i), s, **options) for i, s in enumerate((ON, OFF))))
+
+
+@pytest.mark.parametrize("objective", ["kto", "bco_pair"])
+def test_single_completions(tokenizer, tmp_path, objective):
+    options = {"cls": UnpairedTrainer, "objective": objective}
+    same_training(*(trained(tokenizer, tmp_path / str(i), s, **options) for i, s in enumerate((ON, OFF))))
+
+
+def test_what_is_shared_is_logged(tokenizer, tmp_path):
+    on, off = (trained(tokenizer, tmp_path / str(i), s) for i, s in enumerate((ON, OFF)))
+    shares = [next(e for e in run.state.log_history if "loss" in e) for run in (on, off)]
+    assert shares[0]["padding_fraction"] == 0
+    assert shares[0]["shared_fraction"] > 0.3
+    assert shares[1]["padding_fraction"] > 0
+    assert shares[1]["shared_fraction"] == 0
+    assert any("positions instead of" in note for note in on.speed.notes)
+
+
+class OwnForward(PairTrainer):
+    def forward_logps(self, model, batch):
+        return super().forward_logps(model, batch)
+
+
+def test_a_forward_of_ones_own_gets_rows(tokenizer, tmp_path):
+    trainer = trained(tokenizer, tmp_path, None, cls=OwnForward)
+    assert not trainer.speed.packs
+    assert "OwnForward has a forward_logps of its own" in trainer.speed.notes[0]
+    with pytest.raises(ValueError, match=r"speed.sharing: true cannot be had: OwnForward has a forward_logps"):
+        trained(tokenizer, tmp_path, ON, cls=OwnForward)
+
+
+def test_models_that_attend_otherwise(tokenizer, tmp_path):
+    from transformers import LlamaForCausalLM
+
+    eager = LlamaForCausalLM._from_config(tiny_config(tokenizer), attn_implementation="eager")
+    found = trained(tokenizer, tmp_path / "eager", None, model=eager)
+    assert (found.speed.packs, found.speed.tiles) == (False, True)
+    assert "attn_implementation is 'eager'" in " ".join(found.speed.notes)
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}
+    mamba = AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba", **sizes))
+    with pytest.raises(ValueError, match=r"speed.sharing: true cannot be had: MambaForCausalLM carries a state"):
+        Speed(ON, policy=mamba)
+    falcon = AutoConfig.for_model("falcon", vocab_size=99, hidden_size=32, num_attention_heads=4, num_hidden_layers=1)
+    speed = Speed(policy=AutoModelForCausalLM.from_config(falcon))
+    assert not speed.packs
+    assert "FalconForCausalLM has an attention of its own" in speed.notes[0]
+
+
+def settled(settings, results, positions=(100, 10), gather=lambda x: x):
+    """Return a speed that has seen a batch whose forwards give these results: plain, packed, tiled."""
+    speed = Speed(settings)
+
+    def forward():
+        kind = "plain" if not speed.active else "packed" if speed.packs else "tiled"
+        found = results[kind]
+        if isinstance(found, Exception):
+            raise found
+        return [torch.tensor(found)]
+
+    speed.settle(forward, positions=positions, gather=gather, exact=True, device=torch.device("cpu"))
+    return speed
+
+
+PLAIN = [-10.0, -200.0]
+
+
+def test_the_first_batch_decides():
+    speed = settled(SpeedSettings(), {"plain": PLAIN, "packed": PLAIN, "tiled": PLAIN})
+    assert (speed.packs, speed.tiles, speed.settled) == (True, True, True)
+    wrong = {"plain": PLAIN, "packed": [-10.0, -201.0], "tiled": PLAIN}
+    speed = settled(SpeedSettings(), wrong)
+    assert (speed.packs, speed.tiles) == (False, True)
+    assert "differ by 5.0e-03" in " ".join(speed.notes)
+    with pytest.raises(ValueError, match=r"speed.sharing: true cannot be had"):
+        settled(SpeedSettings(sharing=True), wrong)
+    speed = settled(SpeedSettings(), {"plain": PLAIN, "packed": PLAIN, "tiled": RuntimeError("no such head")})
+    assert (speed.packs, speed.tiles) == (True, False)
+    assert "RuntimeError: no such head" in " ".join(speed.notes)
+    with pytest.raises(ValueError, match=r"speed.tiling: true cannot be had"):
+        settled(SpeedSettings(tiling=True), {"plain": PLAIN, "packed": PLAIN, "tiled": [math.nan, 0.0]})
+
+
+def test_processes_decide_together():
+    others = torch.tensor([torch.inf])
+    speed = settled(
+        SpeedSettings(tiling=False), {"plain": PLAIN, "packed": PLAIN}, gather=lambda x: torch.cat([x, others])
+    )
+    assert not speed.packs
+
+
+def test_what_does_not_save_positions_is_not_packed():
+    results = {"plain": PLAIN, "packed": PLAIN}
+    speed = settled(SpeedSettings(tiling=False), results, positions=(101, 100))
+    assert not speed.packs
+    assert "it does not pay here" in speed.notes[-1]
+    assert settled(SpeedSettings(tiling=False), results, positions=(103, 100)).packs
+    assert settled(SpeedSettings(sharing=True, tiling=False), results, positions=(100, 100)).packs
+
+
+def test_gpus_are_timed_where_little_is_saved(monkeypatch):
+    ticks = iter([0, 1, 1, 3, 3, 4, 4, 6])  # padded takes 1, packed takes 2
+    monkeypatch.setattr("align.trainers.speed._now", lambda device: next(ticks))
+    speed = Speed(SpeedSettings(tiling=False))
+    speed._time(lambda: [], gather=lambda x: x, device=torch.device("cpu"))
+    assert not speed.packs
+    assert "0.50 times as fast" in " ".join(speed.notes)
+
+
+def test_a_run_that_is_continued_goes_on_as_it_was(tmp_path):
+    results = {"plain": PLAIN, "packed": PLAIN, "tiled": PLAIN}
+    settled(SpeedSettings(), results, positions=(101, 100)).save(tmp_path / "padded")
+    settled(SpeedSettings(), results).save(tmp_path / "packed")
+    for name, packs in (("padded", False), ("packed", True)):
+        speed = Speed()
+        speed.load(tmp_path / name)
+        assert (speed.packs, speed.tiles) == (packs, True)
+    speed._weigh(lambda: [], (100, 100), lambda x: x, torch.device("cpu"))  # packed, whatever its first batch is like
+    assert speed.packs
+
+
+def test_remedies_read_single_rows(tokenizer, tmp_path):
+    from align.recipe.disentangle import Normalise
+
+    trainer = trained(tokenizer, tmp_path, None, disentangle=Normalise())
+    assert not trainer.speed.packs
+    assert "disentangle reads single rows" in trainer.speed.notes[0]
+
+
+def test_references_of_another_architecture(tokenizer, tmp_path):
+    """Each is run as it can be; the first batch compares both."""
+    from transformers import LlamaForCausalLM
+
+    def other(implementation):
+        torch.manual_seed(1)
+        config = tiny_config(tokenizer, num_hidden_layers=1)
+        return LlamaForCausalLM._from_config(config, attn_implementation=implementation)
+
+    runs = [trained(tokenizer, tmp_path / str(i), s, reference=other("sdpa")) for i, s in enumerate((ON, OFF))]
+    same_training(*runs)
+    assert not trained(tokenizer, tmp_path / "eager", None, reference=other("eager")).speed.packs
+
+
+def test_objectives_declare_what_they_read():
+    assert all(isinstance(OBJECTIVES.build(name), Objective) for name in PAIRED)
