@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from align.data.logp_store import LogpStore, kept_table
 from align.data.order import FILLER, MISMATCHED, nearest_other
 from align.data.packing import Packing, prefix_of
 
@@ -15,6 +16,10 @@ Row = Mapping[str, Any]
 """A row of a prepared data set."""
 Sequences = Sequence[tuple[Sequence[int], Sequence[int]]]
 """Ids of a prompt and of a completion, for each row of a batch."""
+
+
+KEPT: Final = "reference_logp"
+"""Key of the reference's log-probabilities of completions' tokens, NaN beyond the end of each."""
 
 
 class PairBatch(TypedDict):
@@ -28,6 +33,7 @@ class PairBatch(TypedDict):
         real: False for pairs that only fill the batch up.
         chosen_score: how good each chosen completion is, in its scorer's unit; NaN where nobody said.
         rejected_score: the same of each rejected one.
+        reference_logp: the reference's log-probabilities of completions' tokens, where they are kept.
     """
 
     input_ids: Int[Tensor, "sequences tokens"]
@@ -37,6 +43,7 @@ class PairBatch(TypedDict):
     real: Bool[Tensor, " pairs"]
     chosen_score: Float[Tensor, " pairs"]
     rejected_score: Float[Tensor, " pairs"]
+    reference_logp: NotRequired[Float[Tensor, "sequences completion_tokens"]]
 
 
 class UnpairedBatch(TypedDict):
@@ -49,6 +56,7 @@ class UnpairedBatch(TypedDict):
         weight: how much each row counts in the loss.
         real: False for rows that only fill the batch up.
         desirable: True where the completion is desirable.
+        reference_logp: as there.
         mismatched_input_ids: each prompt with another row's completion.
         mismatched_attention_mask: 1 on their tokens.
         mismatched_completion_mask: True on the tokens of those completions.
@@ -60,6 +68,7 @@ class UnpairedBatch(TypedDict):
     weight: Float[Tensor, " rows"]
     real: Bool[Tensor, " rows"]
     desirable: Bool[Tensor, " rows"]
+    reference_logp: NotRequired[Float[Tensor, "rows completion_tokens"]]
     mismatched_input_ids: NotRequired[Int[Tensor, "rows mismatched_tokens"]]
     mismatched_attention_mask: NotRequired[Int[Tensor, "rows mismatched_tokens"]]
     mismatched_completion_mask: NotRequired[Bool[Tensor, "rows mismatched_tokens"]]
@@ -83,6 +92,8 @@ class PairCollator:
         self.pad_token_id = pad_token_id
         self.pad_to_multiple_of = pad_to_multiple_of
         self.packing = packing
+        self.kept: LogpStore | None = None
+        """The reference's log-probabilities, which go into batches as :data:`KEPT`; None where it computes them."""
 
     def __call__(self, pairs: Sequence[Row]) -> PairBatch:
         """Return the batch of pairs with ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, perhaps weight and scores.
@@ -100,6 +111,8 @@ class PairCollator:
             chosen_score=numbers(pairs, "chosen_score", math.nan),
             rejected_score=numbers(pairs, "rejected_score", math.nan),
         )
+        if self.kept is not None:
+            batch[KEPT] = kept_table(self.kept, sequences)
         if self.packing is None:
             return batch
         rows = [
@@ -144,6 +157,7 @@ class UnpairedCollator:
         self.max_length = max_length
         self.stand_ins = tuple(stand_ins)
         self.packing = packing
+        self.kept: LogpStore | None = None
 
     def __call__(self, rows: Sequence[Row]) -> UnpairedBatch:
         """Return the batch of rows with ``prompt_ids``, ``completion_ids``, ``desirable`` and perhaps ``weight``.
@@ -163,6 +177,8 @@ class UnpairedCollator:
             real=_real(rows),
             desirable=torch.tensor([bool(row["desirable"]) for row in rows]),
         )
+        if self.kept is not None:
+            batch[KEPT] = kept_table(self.kept, sequences)
         if self.packing is not None:
             batch |= self.packing.keys(prefix_of(()), sequences, range(len(rows)))  # type: ignore[typeddict-item]
         if self.mismatched:

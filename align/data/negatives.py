@@ -7,7 +7,8 @@ import datasets
 import torch
 from torch import Tensor
 
-from align.data.collate import numbers, padded
+from align.data.collate import KEPT, numbers, padded
+from align.data.logp_store import LogpStore, kept_table
 from align.data.order import FILLER
 from align.data.packing import Packing
 from align.data.rows import DataError
@@ -64,6 +65,8 @@ class NegativeCollator:
 
     def __init__(self, pad_token_id: int, max_length: int | None, packing: Packing | None = None) -> None:
         self.pad_token_id, self.max_length, self.packing = pad_token_id, max_length, packing
+        self.kept: LogpStore | None = None
+        self.kept_of_samples: LogpStore | None = None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return the batch of rows with ``prompt_ids``, ``completion_ids``, and perhaps samples and a weight."""
@@ -71,20 +74,29 @@ class NegativeCollator:
         if len(counts) > 1:
             raise ValueError(f"rows of a batch have {sorted(counts)} samples; give each negative as many as the others")
         laid = [
-            ("chosen", number, row["prompt_ids"], self._cut(row, ids))
+            ("chosen", number, row["prompt_ids"], self.cut(row["prompt_ids"], ids))
             for number, row in enumerate(rows)
             for ids in row.get(SAMPLES) or ()
         ]
         laid += [("rejected", number, row["prompt_ids"], row["completion_ids"]) for number, row in enumerate(rows)]
         ids, real, completion = padded([row[2:] for row in laid], self.pad_token_id)
+        kept = {}
+        if self.kept is not None:
+            of_samples = [row[2:] for row in laid if row[0] == "chosen"]
+            if of_samples:
+                store = self.kept if self.kept_of_samples is None else self.kept_of_samples
+                kept[f"{SAMPLES}_{KEPT}"] = kept_table(store, of_samples)
+            kept[KEPT] = kept_table(self.kept, [row[2:] for row in laid if row[0] == "rejected"])
         return {
             "input_ids": ids,
             "attention_mask": real,
             "completion_mask": completion,
             "weight": numbers(rows, "weight", 1.0),
             "real": torch.tensor([not row.get(FILLER, False) for row in rows]),
+            **kept,
             **({} if self.packing is None else self.packing.of_sides(laid)),
         }
 
-    def _cut(self, row: Mapping[str, Any], ids: Sequence[int]) -> Sequence[int]:
-        return ids if self.max_length is None else ids[: max(1, self.max_length - len(row["prompt_ids"]))]
+    def cut(self, prompt: Sequence[int], ids: Sequence[int]) -> Sequence[int]:
+        """Return a sample that fits behind its prompt."""
+        return ids if self.max_length is None else ids[: max(1, self.max_length - len(prompt))]

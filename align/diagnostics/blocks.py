@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from align.diagnostics.places import ForeignShapeError, Sequences
 from align.diagnostics.products import Lookup, Outer, Piece, Vectors, exactly
+from align.models.beside import BESIDE
 
 Rule = Callable[[nn.Module, str, Tensor, Tensor, Sequences], Piece]
 """From a module, the name of its parameter, what went in, the gradient of what came out, and the sequences."""
@@ -50,10 +51,6 @@ class Parameter:
         if len(rules) > 1 and any(rule not in (of_linear, of_embedding) for rule in rules):
             return False
         return bool(rules) and all(rule is not None for rule in rules)
-
-
-BESIDE = "beside_the_policy"
-"""Set on modules that train with a policy and are no part of it: no log-probability depends on them."""
 
 
 def trainable_parameters(model: nn.Module) -> dict[int, Parameter]:

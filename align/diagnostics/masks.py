@@ -19,8 +19,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from align.diagnostics.blocks import BESIDE
-from align.models.beside import joined
+from align.models.beside import BESIDE, joined
 from align.objectives.logps import PairTokenLogps, TokenLogps
 from align.recipe.disentangle import Sparse
 

@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+BESIDE = "beside_the_policy"
+"""Set on modules that train with a policy and are no part of it: no log-probability depends on them."""
+
 
 class _Joined(torch.autograd.Function):
     @staticmethod

@@ -36,6 +36,10 @@ class Layout:
     edges: Int[Tensor, "rows scored"]
     scored: Bool[Tensor, "rows scored"]
 
+    def to(self, device: torch.device) -> "Layout":
+        """Return the same on a device."""
+        return Layout(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
     @classmethod
     def of(cls, batch: Mapping[str, Tensor], prefix: str) -> "Layout | None":
         """Return the layout whose keys in a batch begin with a prefix; None where there is none."""

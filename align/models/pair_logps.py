@@ -80,6 +80,21 @@ def _of_rows(
     )
 
 
+def kept_pairs(
+    kept: Float[Tensor, "sequences tokens"], completion_mask: Bool[Tensor, "sequences time"]
+) -> PairTokenLogps:
+    """Return log-probabilities of both sides that were computed before, the chosen sides first."""
+    tokens = kept_tokens(kept, completion_mask)
+    pairs = len(kept) // 2
+    return PairTokenLogps(chosen=_trimmed(tokens.rows(0, pairs)), rejected=_trimmed(tokens.rows(pairs, 2 * pairs)))
+
+
+def kept_tokens(kept: Float[Tensor, "sequences tokens"], completion_mask: Bool[Tensor, "sequences time"]) -> TokenLogps:
+    """Return log-probabilities that were computed before, NaN beyond the end of each completion."""
+    place = torch.arange(kept.shape[1], device=kept.device)
+    return TokenLogps(logp=kept.nan_to_num(), mask=place < completion_mask.sum(-1)[:, None])
+
+
 def row_range(pairs: int, sides: Collection[str]) -> slice:
     """Return the rows of a pair batch that hold the sides."""
     return slice(0 if "chosen" in sides else pairs, 2 * pairs if "rejected" in sides else pairs)

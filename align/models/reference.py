@@ -72,6 +72,28 @@ class AdapterOffReference(Reference):
             yield policy
 
 
+class KeptReference(Reference):
+    """A reference whose log-probabilities are on disk: its weights are gone."""
+
+    def __init__(self, before: Reference) -> None:
+        self.equals_policy_at_start = before.equals_policy_at_start
+        self.description = f"{before.description}; its log-probabilities are kept"
+
+    def place(self, accelerator: Accelerator) -> None:
+        """Do nothing: there are no weights."""
+
+    def model(self, policy: nn.Module) -> Any:
+        """Refuse.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "the reference was let go: its log-probabilities of the trainer's rows are kept on disk, and these rows "
+            "are not among them; give them to the trainer as eval_dataset, or set speed.cache to false"
+        )
+
+
 def moving_copy(policy: nn.Module) -> FrozenReference:
     """Return a copy of the policy that can move: adapters merged, so that its weights are whole ones.
 

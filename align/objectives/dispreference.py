@@ -12,7 +12,7 @@ from torch import Tensor
 
 from align.objectives.cards import Card, Limit
 from align.objectives.links import logistic
-from align.objectives.logps import PairLogps
+from align.objectives.logps import PairLogps, SequenceLogps, TokenLogps
 from align.objectives.registry import OBJECTIVES
 from align.objectives.scaled import ScaledPairObjective
 from align.objectives.scores import log_ratios
@@ -65,3 +65,20 @@ class D2O(ScaledPairObjective):
         """Return the two parts of u."""
         chosen, rejected = log_ratios(policy, reference)
         return self.beta * chosen, self.alpha * rejected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanTokenLogps(TokenLogps):
+    """Token log-probabilities of groups of sequences, which count as their mean.
+
+    Attributes:
+        count: sequences of a group, one behind the other in rows of ``logp`` and ``mask``.
+    """
+
+    count: int
+
+    def summed(self) -> SequenceLogps:
+        """Return the mean log-probability of each group's sequences, and their mean length, rounded."""
+        plain = TokenLogps(logp=self.logp, mask=self.mask).summed()
+        lengths = plain.lengths.view(-1, self.count).double().mean(1).round().clamp(min=1).long()
+        return SequenceLogps(logps=plain.logps.view(-1, self.count).mean(1), lengths=lengths)

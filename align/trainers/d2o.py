@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,20 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+from align.data.collate import KEPT
+from align.data.logp_store import PromptAndCompletion, sequences_of
 from align.data.negatives import SAMPLES, NegativeCollator, negatives_of, one_a_sample, with_samples
 from align.data.packing import Packing, prefix_of
 from align.data.prepare import PreparedPairs, prepare_unpaired
 from align.data.store import UNPAIRED_FEATURES
 from align.models.load import Source, load_model
 from align.models.logprobs import completion_logps, output_head, packed_logps
+from align.models.pair_logps import kept_tokens
 from align.models.reference import FrozenReference, moving_copy
 from align.models.sharding import duplicate
 from align.objectives.base import SIDES, Objective
-from align.objectives.dispreference import D2O
-from align.objectives.logps import PairTokenLogps, SequenceLogps, TokenLogps
+from align.objectives.dispreference import D2O, MeanTokenLogps
+from align.objectives.logps import PairTokenLogps, TokenLogps
 from align.recipe.d2o import D2oSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
@@ -30,31 +33,15 @@ from align.sampling.generate import sample
 from align.sampling.self_samples import decoding_of, self_samples, with_instructions
 from align.trainers.base import RowLosses
 from align.trainers.check import refuse_to_hold_against_samples, refuse_unread_samples
+from align.trainers.kept import Keeper
 from align.trainers.moving import MovingReference, load_reference, save_reference
 from align.trainers.pair import PairTrainer
-from align.trainers.preference import own_forward
+from align.trainers.preference import PreferenceTrainer, own_forward
 
 OF_SAMPLING = ("samples", "max_new_tokens", "temperature", "top_p", "batch_size", "seed", "instructions")
 """Settings of ``d2o`` that only drawing reads."""
 SAMPLER_FILE = "sampler.safetensors"
 SAMPLES_REFERENCE_FILE = "samples_reference.safetensors"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeanTokenLogps(TokenLogps):
-    """Token log-probabilities of groups of sequences, which count as their mean.
-
-    Attributes:
-        count: sequences of a group, one behind the other in rows of ``logp`` and ``mask``.
-    """
-
-    count: int
-
-    def summed(self) -> SequenceLogps:
-        """Return the mean log-probability of each group's sequences, and their mean length, rounded."""
-        plain = TokenLogps(logp=self.logp, mask=self.mask).summed()
-        lengths = plain.lengths.view(-1, self.count).double().mean(1).round().clamp(min=1).long()
-        return SequenceLogps(logps=plain.logps.view(-1, self.count).mean(1), lengths=lengths)
 
 
 class D2OTrainer(PairTrainer):
@@ -89,6 +76,7 @@ class D2OTrainer(PairTrainer):
     ) -> None:
         self.d2o = D2oSettings() if d2o is None else d2o
         self._only: tuple[str, ...] | None = None
+        self.samples_reference: FrozenReference | None = None
         self._drawn = (-1, 0)
         self._given = samples_reference
         for name in ("diagnostics", "disentangle"):
@@ -211,6 +199,56 @@ class D2OTrainer(PairTrainer):
         """Return why, where a forward of a subclass reads the batch's rows."""
         return own_forward(self, D2OTrainer)
 
+    def reference_logps(self, model: nn.Module, batch: Mapping[str, Tensor]) -> PairTokenLogps | None:
+        """Return what samples, as means, and negatives are compared with: kept, or computed."""
+        if KEPT not in batch:
+            return self.under_reference(model, lambda other: self.forward_logps(other, batch))  # type: ignore[no-any-return]
+        negatives, mask = len(batch["weight"]), batch["completion_mask"]
+        rejected = kept_tokens(batch[KEPT], mask[-negatives:])
+        if f"{SAMPLES}_{KEPT}" not in batch:
+            return PairTokenLogps(chosen=_unknown(rejected, negatives), rejected=rejected)
+        found = kept_tokens(batch[f"{SAMPLES}_{KEPT}"], mask[:-negatives])
+        chosen = MeanTokenLogps(logp=found.logp, mask=found.mask, count=len(found.logp) // negatives)
+        return PairTokenLogps(chosen=chosen, rejected=rejected)
+
+    def keep_reference(self, *, asked: bool = False) -> Keeper | None:
+        """Keep log-probabilities of negatives and samples, under the reference that each has."""
+        done, own = self._kept, self.samples_reference
+        keeper = super().keep_reference(asked=asked)
+        if keeper is None or done or own is None:
+            return keeper
+        policy: Any = self.model
+        apart = Keeper(own, policy, self.accelerator, self.speed)
+        for name, rows in self.row_sets().items():
+            apart.keep(self._samples_of(rows), f"reference of samples, {name}")
+        self._collator.kept_of_samples = apart.store
+        self.samples_reference = None
+        return keeper
+
+    def sequences_of(self, rows: datasets.Dataset) -> Iterator[PromptAndCompletion]:
+        """Yield negatives, and the samples that have the same reference."""
+        yield from sequences_of(rows, "prompt_ids", ("completion_ids",))
+        if self.samples_reference is None:
+            yield from self._samples_of(rows)
+
+    def _samples_of(self, rows: datasets.Dataset) -> Iterator[PromptAndCompletion]:
+        if SAMPLES not in rows.column_names:
+            return
+        for batch in rows.select_columns(["prompt_ids", SAMPLES]).iter(batch_size=1000):
+            for prompt, samples in zip(batch["prompt_ids"], batch[SAMPLES], strict=True):
+                yield from ((prompt, self._collator.cut(prompt, ids)) for ids in samples)
+
+    def keeps_no_reference(self) -> str:
+        """Return why not, where samples or what they are compared with change while it trains."""
+        if self.d2o.online is not None or self.d2o.samples_reference_sync is not None:
+            return "samples, or their reference, change while the policy trains"
+        return own_forward(self, D2OTrainer) or PreferenceTrainer.keeps_no_reference(self)
+
+    @property
+    def _collator(self) -> NegativeCollator:
+        assert isinstance(self.data_collator, NegativeCollator)
+        return self.data_collator
+
     @property
     def _has_two_references(self) -> bool:
         settings = self.d2o
@@ -237,7 +275,6 @@ class D2OTrainer(PairTrainer):
 
     def _prepare_samples(self) -> None:
         """Make the reference of samples and the sampler, and draw samples from the model as it is."""
-        self.samples_reference: FrozenReference | None = None
         self._sampler: FrozenReference | None = None
         self._moving: dict[str, FrozenReference] = {}
         if "chosen" not in self.objective.reads:

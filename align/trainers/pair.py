@@ -1,6 +1,6 @@
 """Training on preference pairs: any objective, one trainer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,8 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
-from align.data.collate import PairCollator
+from align.data.collate import KEPT, PairCollator
+from align.data.logp_store import PromptAndCompletion, sequences_of
 from align.data.packing import Packing, prefix_of
 from align.data.prepare import PreparedPairs, prepare_pairs
 from align.data.scores import columns_of, require_scores
@@ -22,7 +23,7 @@ from align.diagnostics.masks import ATTRIBUTE
 from align.evaluation.accuracy import pair_accuracy
 from align.models.beside import without
 from align.models.logprobs import output_head
-from align.models.pair_logps import pair_logps, row_range
+from align.models.pair_logps import kept_pairs, pair_logps, row_range
 from align.objectives.base import SIDES, Objective
 from align.objectives.logps import PairLogps, PairTokenLogps
 from align.objectives.mixture import name_of
@@ -33,6 +34,7 @@ from align.recipe.speed import SpeedSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.trainers.base import RowLosses
 from align.trainers.live import LiveEntanglement
+from align.trainers.pair_metrics import both_sides, pair_metrics, sequence_logps
 from align.trainers.parting import Parting, refuse_to_part
 from align.trainers.preference import PreferenceTrainer, one_a_row, own_forward
 
@@ -167,6 +169,20 @@ class PairTrainer(PreferenceTrainer):
         """Return which positions of the rows that are computed hold real tokens."""
         return batch["attention_mask"][row_range(pairs, self.sides)]
 
+    def reference_logps(self, model: nn.Module, batch: Mapping[str, Tensor]) -> PairTokenLogps | None:
+        """Return what the objective compares with: kept, or computed; None where it compares with nothing."""
+        if KEPT not in batch:
+            return self.under_reference(model, lambda other: self.forward_logps(other, batch))  # type: ignore[no-any-return]
+        return kept_pairs(batch[KEPT], batch["completion_mask"])
+
+    def sequences_of(self, rows: datasets.Dataset) -> Iterator[PromptAndCompletion]:
+        """Yield both sides of every pair."""
+        return sequences_of(rows, "prompt_ids", tuple(f"{side}_ids" for side in SIDES))
+
+    def keeps_no_reference(self) -> str:
+        """Return why not, where a subclass has another forward."""
+        return own_forward(self, PairTrainer) or super().keeps_no_reference()
+
     def laid(self, batch: Mapping[str, Tensor]) -> Tensor | None:
         """Return which positions of what the policy got hold real tokens, where rows were laid out."""
         layout = self.speed.layout(batch, prefix_of(self.sides))
@@ -240,7 +256,7 @@ class PairTrainer(PreferenceTrainer):
         extras, training, parting = self._extras(batch), model.training, self.parting
         live = self.live if training else None
         padded = self.computed(batch, len(batch["weight"]))
-        self.settle_speed(model, lambda some: self.forward_logps(some, batch), _tensors, padded, self.laid(batch))
+        self.settle_speed(model, lambda some: self.forward_logps(some, batch), sequence_logps, padded, self.laid(batch))
         with self.speed.plain(parting is not None):
             return self._row_losses(model, batch, extras, live)
 
@@ -259,10 +275,10 @@ class PairTrainer(PreferenceTrainer):
             policy = replace(self.forward_logps(model, batch), **extras)
         if live:
             live.read(policy)
-        reference = self.under_reference(model, lambda other: self.forward_logps(other, batch))
+        reference = self.reference_logps(model, batch)
         reference = None if reference is None else replace(reference, **extras)
         plain, other = policy.summed(), None if reference is None else reference.summed()
-        self.check_start(_both(plain), None if other is None else _both(other))
+        self.check_start(both_sides(plain), None if other is None else both_sides(other))
         read, compared = policy, reference
         if parting:
             read, compared = parting.applied(policy, reference, batch, training=training)
@@ -368,32 +384,3 @@ def check_scores(objective: Objective, rows: datasets.Dataset, name: str) -> Non
             first = rows[int(bad.int().argmax())]
             scores = f"{first['chosen_score']:g} and {first['rejected_score']:g}"
             raise ValueError(f"{first['where']}: {fault} (scores {scores}; {int(bad.sum())} such rows)")
-
-
-def pair_metrics(policy: PairLogps, chosen_rewards: Tensor, rejected_rewards: Tensor) -> dict[str, Tensor]:
-    """Return what is logged of each pair; log-probabilities in nats, lengths in tokens; NaN where not computed."""
-    margins = chosen_rewards - rejected_rewards
-    right = (margins > 0).double() + 0.5 * (margins == 0).double()
-    return {
-        "logps/chosen": policy.chosen,
-        "logps/rejected": policy.rejected,
-        "mean_logps/chosen": policy.mean_chosen,
-        "mean_logps/rejected": policy.mean_rejected,
-        "rewards/chosen": chosen_rewards,
-        "rewards/rejected": rejected_rewards,
-        "rewards/margins": margins,
-        "rewards/accuracies": torch.where(margins.isnan(), margins.double(), right),
-        "length/chosen": policy.chosen_lengths.double(),
-        "length/rejected": policy.rejected_lengths.double(),
-    }
-
-
-def _tensors(logps: PairTokenLogps) -> list[Tensor]:
-    """Return the log-probabilities of sequences; NaN for sides that were not computed."""
-    summed = logps.summed()
-    return [summed.chosen, summed.rejected, *([] if summed.prompt is None else [summed.prompt.logps])]
-
-
-def _both(logps: PairLogps) -> Tensor:
-    """Return chosen and rejected log-probabilities as two rows."""
-    return torch.stack([logps.chosen, logps.rejected])

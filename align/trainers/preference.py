@@ -20,7 +20,13 @@ from align.data.store import describe
 from align.models.adapters import add_adapter, has_adapter
 from align.models.load import Source, disable_dropout, load_model, load_tokenizer, without_dropout
 from align.models.quantise import is_quantised
-from align.models.reference import FrozenReference, Reference, moving_copy, resolve_reference
+from align.models.reference import (
+    FrozenReference,
+    KeptReference,
+    Reference,
+    moving_copy,
+    resolve_reference,
+)
 from align.objectives.base import Objective
 from align.objectives.dpo import DPO
 from align.objectives.registry import OBJECTIVES
@@ -29,7 +35,7 @@ from align.recipe.schema import EvaluationSettings
 from align.recipe.speed import SpeedSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
-from align.trainers.base import AlignmentTrainer
+from align.trainers.comparing import ComparingTrainer
 from align.trainers.engine import Engine
 from align.trainers.moving import MovingReference, load_reference, save_reference
 from align.trainers.speed import Speed
@@ -37,7 +43,7 @@ from align.trainers.speed import Speed
 Logps = TypeVar("Logps")
 
 
-class PreferenceTrainer(AlignmentTrainer):
+class PreferenceTrainer(ComparingTrainer):
     """Abstract: trains a policy on preferences, compared with a reference where the objective needs one.
 
     Args:
@@ -99,7 +105,6 @@ class PreferenceTrainer(AlignmentTrainer):
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
         needed = self.objective.needs_reference
         self.reference = _reference(reference, policy, needed=needed, moves=reference_sync is not None)
-        self.start_margin: float | None = None
         _let_inputs_have_gradients(policy, args)
         self.length_limit = length_limit(policy, max_length)
         prepare = {"max_length": self.length_limit, "truncation": truncation, "on_bad_row": on_bad_row}
@@ -157,18 +162,6 @@ class PreferenceTrainer(AlignmentTrainer):
 
     # ------------------------------------------------------------------------------------------------------------
 
-    def under_reference(self, model: nn.Module, forward: Callable[[nn.Module], Any]) -> Any:
-        """Return what ``forward`` gives for the reference, without gradient; None where there is no reference.
-
-        Args:
-            model: the policy as it is called in training.
-            forward: takes a model.
-        """
-        if self.reference is None:
-            return None
-        with torch.no_grad(), self.reference.model(model) as reference:
-            return forward(reference)
-
     def settle_speed(
         self,
         model: nn.Module,
@@ -190,7 +183,8 @@ class PreferenceTrainer(AlignmentTrainer):
             return
 
         def both() -> list[Tensor]:
-            found = [forward(model), self.under_reference(model, forward)]
+            kept = isinstance(self.reference, KeptReference)
+            found = [forward(model), None if kept else self.under_reference(model, forward)]
             return [tensor for logps in found if logps is not None for tensor in tensors(logps)]
 
         kind = next(model.parameters()).dtype
@@ -202,34 +196,6 @@ class PreferenceTrainer(AlignmentTrainer):
                 exact=kind in (torch.float32, torch.float64) and self.accelerator.mixed_precision == "no",
                 device=self.accelerator.device,
             )
-
-    def check_start(self, policy: Tensor, reference: Tensor | None) -> None:
-        """Where policy and reference are one function, their log-ratios are 0 before the first update.
-
-        Args:
-            policy: log-probabilities of sequences, in the graph; NaN for those that were not computed.
-            reference: the same under the reference.
-
-        Raises:
-            ValueError: if they are not.
-        """
-        first = self.start_margin is None and policy.requires_grad and self.state.global_step == 0
-        if not first or reference is None or self.reference is None or not self.reference.equals_policy_at_start:
-            return
-        gap = (policy - reference).detach().abs().nan_to_num()
-        size = reference.abs().clamp(min=1.0).nan_to_num(nan=1.0)
-        tolerance = 1e-2 if self.accelerator.mixed_precision != "no" else 1e-4
-        if not bool((gap <= tolerance * size).all()):
-            raise ValueError(
-                f"policy and reference ({self.reference.description}) differ by {float(gap.max()):.4g} nats "
-                "before the first update, though they should be one model. Was the model given with a trained adapter? "
-                "Then use reference='base'. Does it drop or add noise at random while it trains? Then switch that off"
-            )
-        self.start_margin = self.start_gap(policy.detach(), reference)
-
-    def start_gap(self, policy: Tensor, reference: Tensor) -> float:
-        """Return what the run's summary says of the start: the largest log-ratio, in nats."""
-        return float((policy - reference).abs().nan_to_num().max())
 
     def _checked(self, objective: Objective | str | None) -> Objective:
         built = OBJECTIVES.build(objective) if isinstance(objective, str) else objective

@@ -13,8 +13,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from align.data.degrade import column_of, degraded
 from align.data.degree_batches import PREFIX, DegreeCollator
 from align.data.key_content import Answer
-from align.diagnostics.blocks import BESIDE
-from align.models.beside import joined, without
+from align.models.beside import BESIDE, joined, without
 from align.models.degree_head import DegreeHead, layer_states, pooled, rank_correlation
 from align.models.layout import Layout
 from align.models.load import fingerprint

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from align.data.collate import UnpairedCollator
+from align.data.collate import KEPT, UnpairedCollator
+from align.data.logp_store import PromptAndCompletion, sequences_of
 from align.data.packing import prefix_of
 from align.data.prepare import PreparedPairs, prepare_unpaired
 from align.data.store import UNPAIRED_FEATURES
 from align.evaluation.separation import separation
 from align.models.logprobs import batch_logps, output_head, packed_logps
+from align.models.pair_logps import kept_tokens
 from align.objectives.base import Objective
 from align.objectives.logps import PairLogps, SequenceLogps
 from align.objectives.mixture import name_of, row_losses, trains_unpaired
@@ -152,13 +154,26 @@ class UnpairedTrainer(PreferenceTrainer):
         )
         baseline = self._baseline(model, batch)
         policy = self.forward_logps(model, batch)
-        reference = self.under_reference(model, lambda other: self.forward_logps(other, batch))
+        reference = self._reference_logps(model, batch)
         self.check_start(policy.logps, None if reference is None else reference.logps)
         based = SequenceLogps(logps=policy.logps, lengths=policy.lengths, baseline=baseline)
         losses = one_a_row(self.objective_loss(based, reference, batch), policy.logps, "objective_loss", "row")
         metrics = self._metrics(policy, reference, batch["desirable"], baseline)
         laid = None if layout is None or not self.speed.packs else layout.real
         return RowLosses(losses=losses, metrics=metrics, partial=frozenset(metrics), laid=laid)
+
+    def _reference_logps(self, model: nn.Module, batch: Mapping[str, Tensor]) -> SequenceLogps | None:
+        if KEPT not in batch:
+            return self.under_reference(model, lambda other: self.forward_logps(other, batch))  # type: ignore[no-any-return]
+        return kept_tokens(batch[KEPT], batch["completion_mask"]).summed()
+
+    def sequences_of(self, rows: datasets.Dataset) -> Iterator[PromptAndCompletion]:
+        """Yield every row's completion."""
+        return sequences_of(rows, "prompt_ids", ("completion_ids",))
+
+    def keeps_no_reference(self) -> str:
+        """Return why not, where a subclass has another forward."""
+        return own_forward(self, UnpairedTrainer) or super().keeps_no_reference()
 
     def keeps_rows_apart(self) -> str:
         """Return why, where a forward of a subclass reads the batch's rows."""

@@ -6,7 +6,10 @@ from align.models.surprisal import surprisals
 
 
 def test_against_the_whole_distribution(model, monkeypatch):
-    monkeypatch.setattr("align.models.surprisal.TOKENS", 12)  # several batches
+    monkeypatch.setattr(
+        "align.models.sequence_logps.logps_of.__kwdefaults__",
+        {"lay_out": None, "tiled": None, "share": (0, 1), "tokens": 12},
+    )  # several batches
     torch.manual_seed(1)
     sequences = [(torch.randint(5, 300, (3,)).tolist(), torch.randint(5, 300, (n,)).tolist()) for n in (4, 1, 6, 2)]
     found = surprisals(model.train(), output_head(model), sequences, label="surprisal")

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from align import PairTrainer
-from align.objectives.dispreference import D2O
+from align.objectives.dispreference import D2O, MeanTokenLogps
 from align.objectives.dpo import DPO
 from align.recipe.d2o import D2oSettings, OnlineSettings
 from align.recipe.schema import DiagnosticsSettings, EntanglementSettings
 from align.recipe.sync import ReferenceSyncSettings
-from align.trainers.d2o import SAMPLER_FILE, D2OTrainer, MeanTokenLogps
+from align.trainers.d2o import SAMPLER_FILE, D2OTrainer
 from tests.conftest import arguments, losses, rows
 from tests.diagnostics.tiny import LORA, llama
 

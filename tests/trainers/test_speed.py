@@ -17,7 +17,7 @@ from align.trainers.d2o import D2OTrainer
 from align.trainers.speed import Speed
 from tests.conftest import arguments, pair_rows, tiny_config
 
-ON = SpeedSettings(sharing=True, packing=True, tiling=True)
+ON = SpeedSettings(sharing=True, packing=True, tiling=True, cache=False)
 PAIRED = [name for name in OBJECTIVES if not OBJECTIVES.build(name).needs_mismatched]
 
 
@@ -80,10 +80,10 @@ def test_every_objective_trains_the_same(tokenizer, tmp_path, objective):
 @pytest.mark.parametrize(
     "settings",
     [
-        SpeedSettings(sharing=False, packing=True, tiling=False),
-        SpeedSettings(sharing=True, packing=False, tiling=False),
-        SpeedSettings(sharing=False, packing=False, tiling=True),
-        SpeedSettings(sharing=True, packing=True, token_budget=100, tiling=False),
+        SpeedSettings(sharing=False, packing=True, tiling=False, cache=False),
+        SpeedSettings(sharing=True, packing=False, tiling=False, cache=False),
+        SpeedSettings(sharing=False, packing=False, tiling=True, cache=False),
+        SpeedSettings(sharing=True, packing=True, token_budget=100, tiling=False, cache=False),
     ],
 )
 def test_every_switch_alone(tokenizer, tmp_path, settings):
