@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from align.data.bad_rows import copy_skipped
+from align.data.cache import cache_root
 from align.data.negatives import negatives_of
 from align.data.prepare import PreparedPairs, prepare_pairs, prepare_unpaired, split_by_prompt
 from align.data.store import describe, noun_of
@@ -28,7 +29,7 @@ from align.models.sharding import is_partitioned, kept_whole
 from align.objectives.mixture import name_of
 from align.recipe.paths import REFERENCES
 from align.recipe.resolve import digest
-from align.recipe.schema import Recipe, SourceSettings
+from align.recipe.schema import OutputSettings, Recipe, SourceSettings
 from align.recipe.trainer_arguments import training_arguments
 from align.report.console import say, stage
 from align.report.curves import draw_comparison, draw_curves
@@ -65,6 +66,26 @@ def run_recipe(recipe: Recipe, *, name: str = "run") -> dict[str, Any]:
             folder.write_recipe(recipe)
         say(f"run folder: {folder.path}")
         return run.execute()
+
+
+def precompute_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Have the reference's log-probabilities of a recipe's rows on disk, and return what was done.
+
+    Args:
+        recipe: a loaded recipe; it need not be one that is trained later, only its model and rows are read.
+
+    Raises:
+        ValueError: if something in the recipe, the data or the model cannot work, or there is nothing to keep.
+    """
+    check(recipe)
+    if not recipe.objective.needs_reference:
+        raise ValueError(
+            f"objective {name_of(recipe.objective)!r} compares with no reference: there is nothing to keep"
+        )
+    aside = cache_root() / "precompute" / digest(recipe)
+    folder = RunFolder.claim(replace(recipe, output=OutputSettings(dir=str(aside))), "precompute")
+    with folder.held():
+        return _Run(replace(recipe, output=OutputSettings(dir=str(aside))), folder).precompute()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +133,26 @@ class _Run:
         if trainer.is_world_process_zero():
             self._finish(summary, comparison)
         return summary
+
+    def precompute(self) -> dict[str, Any]:
+        """Load, prepare, and keep the reference's log-probabilities; train nothing."""
+        with stage(f"loading {self.recipe.model.path}"):
+            tokenizer = load_tokenizer(self.source)
+            model = load_model(self.source)
+        pairs = self._data(model, tokenizer)
+        trainer = self._trainer(model, tokenizer, pairs)
+        keeper = trainer.keep_reference(asked=True)
+        assert keeper is not None
+        assert trainer.reference is not None
+        rows = {name: len(rows) for name, rows in trainer.row_sets().items()}
+        return {
+            "reference": trainer.reference.description,
+            "rows": rows,
+            "computed": keeper.computed,
+            "kept": len(keeper.store),
+            "folder": str(keeper.store.folder),
+            "seconds": round(time.perf_counter() - self.started, 1),
+        }
 
     # ---- stages ------------------------------------------------------------------------------------------------
 
