@@ -14,6 +14,7 @@ from align import __version__
 COMMANDS = {
     "train": "train a model by a recipe",
     "validate": "say what a run would be: data, steps, memory, time",
+    "bench": "train a recipe for a few steps, and say how fast it is and where the time goes",
     "precompute": "keep the reference's log-probabilities of a recipe's rows, for runs to come",
     "recipes": "list, show or copy recipes, or bring one over from TRL, alignment-handbook or Axolotl",
     "objectives": "list the losses, or show what one of them is, needs, pulls at and becomes",

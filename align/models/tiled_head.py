@@ -69,6 +69,11 @@ class Tiles:
     tokens: int = 1024
     vocabulary: int = 8192
 
+    @classmethod
+    def on(cls, device: torch.device) -> "Tiles":
+        """Return tiles for a device: some MiB stay in a CPU's caches, a GPU wants enough to do at once."""
+        return cls(tokens=4096, vocabulary=32768) if device.type == "cuda" else cls()
+
     def of_tokens(self, count: int) -> Iterator[slice]:
         """Yield slices of so many tokens."""
         return (slice(start, start + self.tokens) for start in range(0, count, self.tokens))

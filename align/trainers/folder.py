@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,3 +150,22 @@ def _refuse_other_inputs(path: Path, recipe: Recipe) -> None:
             f"{changed[0]} has changed since the run in {path} began; name another output.dir for a run with the file "
             "as it is now"
         )
+
+
+@contextmanager
+def set_aside(recipe: Recipe, name: str) -> Iterator[RunFolder]:
+    """Give a run folder for something of which nothing is kept: it is there only inside.
+
+    Args:
+        recipe: whose ``output.dir`` is a folder of the cache; what an earlier, killed command left there goes.
+        name: as :meth:`RunFolder.claim`.
+    """
+    if is_main() and recipe.output.dir is not None:
+        shutil.rmtree(recipe.output.dir, ignore_errors=True)
+    folder = RunFolder.claim(recipe, name)
+    try:
+        with folder.held():
+            yield folder
+    finally:
+        if is_main():
+            shutil.rmtree(folder.path, ignore_errors=True)

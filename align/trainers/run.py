@@ -36,7 +36,7 @@ from align.report.curves import draw_comparison, draw_curves
 from align.sampling.synth import synthesise, write_pairs
 from align.trainers.check import check, reads_completions, trains_on_completions
 from align.trainers.d2o import D2OTrainer
-from align.trainers.folder import MODEL_FOLDER, RunFolder
+from align.trainers.folder import MODEL_FOLDER, RunFolder, set_aside
 from align.trainers.pair import PairTrainer
 from align.trainers.preference import PreferenceTrainer, length_limit
 from align.trainers.spo import SPOTrainer
@@ -61,7 +61,7 @@ def run_recipe(recipe: Recipe, *, name: str = "run") -> dict[str, Any]:
         say(f"{folder.path} holds this recipe's finished run; nothing to do")
         return finished
     with folder.held():
-        run = _Run(recipe, folder)
+        run = Run(recipe, folder)
         with run.main_first():
             folder.write_recipe(recipe)
         say(f"run folder: {folder.path}")
@@ -83,9 +83,9 @@ def precompute_recipe(recipe: Recipe) -> dict[str, Any]:
             f"objective {name_of(recipe.objective)!r} compares with no reference: there is nothing to keep"
         )
     aside = cache_root() / "precompute" / digest(recipe)
-    folder = RunFolder.claim(replace(recipe, output=OutputSettings(dir=str(aside))), "precompute")
-    with folder.held():
-        return _Run(replace(recipe, output=OutputSettings(dir=str(aside))), folder).precompute()
+    recipe = replace(recipe, output=OutputSettings(dir=str(aside)))
+    with set_aside(recipe, "precompute") as folder:
+        return Run(recipe, folder).precompute()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class _Pairs:
         return noun_of(self.train.column_names) + "s"
 
 
-class _Run:
+class Run:
     """One pass through a recipe; its attributes are what later stages need of earlier ones."""
 
     def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
@@ -114,6 +114,7 @@ class _Run:
         self.source = _source(recipe, self.precision, self.arguments.device)
 
     def execute(self) -> dict[str, Any]:
+        """Train, evaluate, save, and return the summary."""
         with stage(f"loading {self.recipe.model.path}"):
             tokenizer = load_tokenizer(self.source)
             model = load_model(self.source)
@@ -136,11 +137,7 @@ class _Run:
 
     def precompute(self) -> dict[str, Any]:
         """Load, prepare, and keep the reference's log-probabilities; train nothing."""
-        with stage(f"loading {self.recipe.model.path}"):
-            tokenizer = load_tokenizer(self.source)
-            model = load_model(self.source)
-        pairs = self._data(model, tokenizer)
-        trainer = self._trainer(model, tokenizer, pairs)
+        trainer = self.prepared()
         keeper = trainer.keep_reference(asked=True)
         assert keeper is not None
         assert trainer.reference is not None
@@ -153,6 +150,13 @@ class _Run:
             "folder": str(keeper.store.folder),
             "seconds": round(time.perf_counter() - self.started, 1),
         }
+
+    def prepared(self) -> PreferenceTrainer:
+        """Load the model and prepare the rows, and return the trainer of both."""
+        with stage(f"loading {self.recipe.model.path}"):
+            tokenizer = load_tokenizer(self.source)
+            model = load_model(self.source)
+        return self._trainer(model, tokenizer, self._data(model, tokenizer))
 
     # ---- stages ------------------------------------------------------------------------------------------------
 
@@ -311,6 +315,7 @@ class _Run:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
+        """Let the first process of a launch do what is inside before the others."""
         with self.arguments.main_process_first(local=False):
             yield
 

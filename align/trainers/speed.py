@@ -107,7 +107,7 @@ class Speed:
         """Return how a head computes by tiles; None where it computes all logits."""
         if self._plain or not self.tiles or not can_be_tiled(head):
             return None
-        return TiledHead(Tiles(), rule_of(model.config))
+        return TiledHead(Tiles.on(next(head.parameters()).device), rule_of(model.config))
 
     @contextmanager
     def plain(self, when: bool = True) -> Iterator[None]:
