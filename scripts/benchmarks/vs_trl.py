@@ -50,6 +50,8 @@ from align.data.packing import Packing, prefix_of
 from align.data.prepare import prepare_pairs
 from align.models.layout import Layout
 from align.models.tree_attention import NAME
+from align.report.look import COLOURS, look, save
+from scripts.studies.over_seeds import write_between
 
 RESULTS = Path("docs/results/vs_trl")
 REPETITIONS = 5
@@ -617,11 +619,60 @@ def main() -> None:
         print(json.dumps({"machine": machine(arguments.device), "rows": found}))
         return
     print(table(found))
+    if not arguments.quick and arguments.out == RESULTS:
+        write_page()
+
+
+def write_page() -> None:
+    """Write the tables of what is measured so far, and draw it."""
+    parts = []
+    for device, rows, title in (("cpu", CPU_ROWS, "On 2 CPU cores, float32"), ("cuda", GPU_ROWS, "On a GPU, bfloat16")):
+        files = {name: RESULTS / device / f"{slug(name)}.json" for name in rows}
+        found = [json.loads(file.read_text(encoding="utf-8")) for file in files.values() if file.is_file()]
+        if found:
+            said = found[0]["machine"]
+            versions = ", ".join(f"{name} {version}" for name, version in said["versions"].items())
+            text = f"### {title}\n\n{said['device']}; {versions}.\n\n{table(found)}"
+            parts.append(text + f"\n\n![Times and memory beside TRL](../images/vs_trl-{device}.png)")
+            draw(found, Path(f"docs/images/vs_trl-{device}"))
+    write_between(Path("docs/results/vs_trl.md"), "scripts/benchmarks/vs_trl.py", "Beside TRL", "\n\n".join(parts))
+
+
+def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw times and memory of a device's rows as bars."""
+    from matplotlib.figure import Figure
+
+    with look(9):
+        figure = Figure(figsize=(9.5, 0.42 * len(found) + 1.4), layout="constrained")
+        times, memory = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
+        names = [f"{row['name']} ({row['model']})" for row in found]
+        places = [-float(i) for i in range(len(found))]
+        for shift, key, colour, label in (
+            (0.18, "wall_ratio", "blue", "TRL at its best"),
+            (-0.18, "wall_ratio_default", "sky", "TRL as it comes"),
+        ):
+            values = [row[key] for row in found]
+            bars = times.barh([place + shift for place in places], values, 0.34, color=COLOURS[colour], label=label)
+            times.bar_label(bars, [f"{value:.1f}" for value in values], padding=2, fontsize=8)
+        times.axvline(1, color=COLOURS["ink"], linewidth=0.8)
+        times.set(xlabel="time of a step, times align's", yticks=places, yticklabels=names)
+        values = [row["memory_ratio"] for row in found]
+        bars = memory.barh(places, values, 0.5, color=COLOURS["green"], label="align / TRL at its best")
+        memory.bar_label(bars, [f"{value:.2f}" for value in values], padding=2, fontsize=8)
+        memory.axvline(1, color=COLOURS["ink"], linewidth=0.8)
+        memory.set(xlabel="peak memory above weights and optimiser, align / TRL", xlim=(0, 1.15))
+        times.legend(loc="lower right", fontsize=8)
+        save(figure, [path.with_suffix(".png"), path.with_suffix(".svg")])
+
+
+def slug(name: str) -> str:
+    """Return a row's name as a file is called."""
+    return name.replace(", ", "-").replace(" ", "-")
 
 
 def result(name: str, row: Row, device: str, folder: Path) -> dict[str, Any]:
     """Return a row's figures, from its file where there is one."""
-    file = folder / f"{name.replace(', ', '-').replace(' ', '-')}.json"
+    file = folder / f"{slug(name)}.json"
     if not file.is_file():
         print(f"{name} ...", file=sys.stderr, flush=True)
         begun = time.perf_counter()
