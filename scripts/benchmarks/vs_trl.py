@@ -660,8 +660,8 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
         bars = memory.barh(places, values, 0.5, color=COLOURS["green"], label="align / TRL at its best")
         memory.bar_label(bars, [f"{value:.2f}" for value in values], padding=2, fontsize=8)
         memory.axvline(1, color=COLOURS["ink"], linewidth=0.8)
-        memory.set(xlabel="peak memory above weights and optimiser, align / TRL", xlim=(0, 1.15))
-        times.legend(loc="lower right", fontsize=8)
+        memory.set(xlabel="peak memory, align / TRL at its best", xlim=(0, 1.15))
+        times.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8, frameon=False)
         save(figure, [path.with_suffix(".png"), path.with_suffix(".svg")])
 
 
