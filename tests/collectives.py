@@ -56,7 +56,7 @@ def main(out, file):
         counts.clear()
         if code := align(["train", *words]):
             return code
-        found.append(dict(counts))
+        found.append({name: count for name, count in counts.items() if count})
     if dist.get_rank() == 0:
         Path(out).write_text(json.dumps(found))
     return 0

@@ -61,7 +61,7 @@ def _own_name(name: str) -> str:
 
 
 def _configuration(model: Any) -> str:
-    while not hasattr(model, "config") and hasattr(model, "module"):
+    while not hasattr(getattr(model, "config", None), "to_dict"):  # an engine's own configuration is another
         model = model.module
     settings = {name: value for name, value in model.config.to_dict().items() if name not in VOLATILE}
     return json.dumps(settings, sort_keys=True, default=str)

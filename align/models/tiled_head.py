@@ -1,12 +1,13 @@
 """Log-probabilities of tokens from hidden states, vocabulary and tokens in tiles: no table of tokens x vocabulary.
 
-The forward keeps one number a token, the log of its normaliser; the backward computes the logits of a tile again. Where
+The forward keeps one number a token, the log of its normaliser; the backward computes the logits of a tile again. Few
+logits (:attr:`Tiles.kept`) are kept instead, all in one tile: memory has a bound either way. Where
 the head is not trained (LoRA), the forward finds the gradient of the hidden states on its way, and the backward only
 scales it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,15 +65,17 @@ class Tiles:
     Attributes:
         tokens: tokens.
         vocabulary: entries of the vocabulary.
+        kept: most logits that are kept for the backward, where all of them are no more than that.
     """
 
     tokens: int = 1024
     vocabulary: int = 8192
+    kept: int = 2**24
 
     @classmethod
     def on(cls, device: torch.device) -> "Tiles":
         """Return tiles for a device: some MiB stay in a CPU's caches, a GPU wants enough to do at once."""
-        return cls(tokens=4096, vocabulary=32768) if device.type == "cuda" else cls()
+        return cls(tokens=4096, vocabulary=32768, kept=2**26) if device.type == "cuda" else cls()
 
     def of_tokens(self, count: int) -> Iterator[slice]:
         """Yield slices of so many tokens."""
@@ -128,11 +131,16 @@ class _TiledLogps(torch.autograd.Function):
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         on_the_way = needs_hidden and not needs_weight and not needs_bias
         slopes = torch.empty_like(hidden, dtype=exact) if on_the_way else None
+        keeps = any(ctx.needs_input_grad[:3]) and not on_the_way and 0 < hidden.shape[0] * weight.shape[0] <= tiles.kept
+        tiles = replace(tiles, tokens=len(hidden), vocabulary=len(weight)) if keeps else tiles
+        kept = None
         with torch.autocast(hidden.device.type, enabled=False):
             for rows in tiles.of_tokens(len(hidden)):
                 tile = _Forward(hidden[rows], targets[rows], exact, collision=collision, slopes=on_the_way)
                 for entries in tiles.of_vocabulary(len(weight)):
-                    tile.add(weight, bias, entries, rule, kind)
+                    ruled = rule(_logits(tile.hidden, weight, bias, entries, kind))
+                    tile.add(ruled, weight, entries, rule, kind, in_place=not keeps)
+                    kept = ruled if keeps else None
                 logp[rows], normaliser[rows] = tile.logp(), tile.normaliser()
                 if collision:
                     squares[rows] = tile.log_sum_sq()
@@ -142,7 +150,7 @@ class _TiledLogps(torch.autograd.Function):
         if on_the_way:
             ctx.save_for_backward(slopes)
         else:
-            ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
+            ctx.save_for_backward(hidden, weight, bias, targets, normaliser, kept)
         ctx.on_the_way = on_the_way
         ctx.type = hidden.dtype
         ctx.mark_non_differentiable(squares)
@@ -155,7 +163,7 @@ class _TiledLogps(torch.autograd.Function):
         if ctx.on_the_way:
             (slopes,) = ctx.saved_tensors
             return ((slopes * gradient[:, None]).to(ctx.type), None, None, *nothing)
-        hidden, weight, bias, targets, normaliser = ctx.saved_tensors
+        hidden, weight, bias, targets, normaliser, kept = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         exact = gradient.dtype
         with torch.autocast(hidden.device.type, enabled=False):
@@ -165,7 +173,7 @@ class _TiledLogps(torch.autograd.Function):
             for rows in ctx.tiles.of_tokens(len(hidden)):
                 part, answer = hidden[rows], targets[rows]
                 for entries in ctx.tiles.of_vocabulary(len(weight)):
-                    ruled = ctx.rule(_logits(part, weight, bias, entries, ctx.kind))
+                    ruled = ctx.rule(_logits(part, weight, bias, entries, ctx.kind)) if kept is None else kept
                     pull = torch.exp(ruled - normaliser[rows, None]).neg_()
                     _at(pull, answer, entries, 1.0)
                     pull *= gradient[rows, None]
@@ -195,17 +203,24 @@ class _Forward:
         self.expected = torch.zeros_like(hidden, dtype=exact) if slopes else None
 
     def add(
-        self, weight: Tensor, bias: Tensor | None, entries: slice, rule: LogitRule, kind: torch.dtype | None
+        self,
+        ruled: Tensor,
+        weight: Tensor,
+        entries: slice,
+        rule: LogitRule,
+        kind: torch.dtype | None,
+        *,
+        in_place: bool,
     ) -> None:
-        """Take in a tile of the vocabulary."""
-        ruled = rule(_logits(self.hidden, weight, bias, entries, kind))
+        """Take in the logits of a tile of the vocabulary; they may be gone afterwards."""
         largest = torch.maximum(self.largest, ruled.amax(1))
         faded = torch.exp(self.largest - largest)
         here = (self.targets >= entries.start) & (self.targets < entries.stop)
         inside = (self.targets - entries.start).clamp(0, ruled.shape[1] - 1)
         self.answer = torch.where(here, ruled.gather(1, inside[:, None])[:, 0], self.answer)
         slope = rule.slope(ruled) if self.expected is not None else 1.0
-        shares = ruled.sub_(largest[:, None]).exp_() if rule.softcap is None else torch.exp(ruled - largest[:, None])
+        mine = in_place and rule.softcap is None  # else the slope or the backward reads them
+        shares = ruled.sub_(largest[:, None]).exp_() if mine else torch.exp(ruled - largest[:, None])
         self.total = self.total * faded + shares.sum(1)
         if self.squares is not None:
             self.squares = self.squares * faded**2 + (shares * shares).sum(1)

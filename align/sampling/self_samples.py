@@ -43,9 +43,11 @@ def self_samples(
         label: what the progress bar says.
 
     Raises:
-        ValueError: if the instructions are not there, or the chat template takes none.
+        ValueError: if the instructions are not there, the chat template takes none, or the model has fewer positions
+            than a prompt, its instruction and a sample need.
     """
     asked = with_instructions(tokenizer, prompts, settings)
+    refuse_beyond_positions(model, asked, settings)
     order = sorted(range(len(asked)), key=lambda i: (len(asked[i]), i))  # prompts of a batch are of like lengths
     size = settings.batch_size * PART
     parts = [order[start : start + size] for start in range(0, len(order), size)]
@@ -63,6 +65,23 @@ def self_samples(
         found |= {i: completion.ids for i, completion in zip(parts[number], completions, strict=True)}
     count = settings.samples
     return [[found[row * count + number] for number in range(count)] for row in range(len(prompts))]
+
+
+def refuse_beyond_positions(model: Any, asked: Sequence[Sequence[int]], settings: D2oSettings) -> None:
+    """Refuse prompts behind which a whole sample has no place.
+
+    Raises:
+        ValueError: with the longest, and what can be done.
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(map(len, asked), default=0)
+    if positions is not None and longest + settings.max_new_tokens > positions:
+        instruction = "" if settings.instructions is None else " with its instruction"
+        raise ValueError(
+            f"d2o.max_new_tokens: the longest prompt has {longest} tokens{instruction}, and {settings.max_new_tokens} "
+            f"more are beyond the model's {positions} positions; lower d2o.max_new_tokens or data.max_length"
+            + ("" if settings.instructions is None else ", or set d2o.instructions=null")
+        )
 
 
 def with_instructions(

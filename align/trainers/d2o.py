@@ -1,5 +1,6 @@
 """Distributional dispreference optimisation: Duan et al., 2024, arXiv:2403.03419. Negatives only."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +31,7 @@ from align.recipe.d2o import D2oSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
 from align.sampling.generate import sample
-from align.sampling.self_samples import decoding_of, self_samples, with_instructions
+from align.sampling.self_samples import decoding_of, refuse_beyond_positions, self_samples, with_instructions
 from align.trainers.base import RowLosses
 from align.trainers.check import refuse_to_hold_against_samples, refuse_unread_samples
 from align.trainers.kept import Keeper
@@ -349,8 +350,12 @@ class D2OTrainer(PairTrainer):
         step = self.state.global_step
         self._drawn = (step, self._drawn[1] + 1 if self._drawn[0] == step else 0)  # batches of a step, counted
         number = (step * 1009 + self._drawn[1]) * 101 + self.args.process_index
+        refuse_beyond_positions(self._sampler.module, asked, self.d2o)
+        start = time.perf_counter()
         drawn = sample(self._sampler.module, tokenizer, asked, decoding_of(self.d2o, number), label=None)
         answers = [completion.ids for batch in drawn for completion in batch]
+        rate = sum(map(len, answers)) / (time.perf_counter() - start)
+        self.meter.note({"d2o/sampled_tokens_per_second": torch.tensor([rate], device=self.accelerator.device)})
         for place, row in enumerate(rows):
             row[SAMPLES] = answers[place * count : (place + 1) * count]
         fresh = self.data_collator(rows)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from align.models.layout import Layout
 from align.models.load import without_dropout
 from align.models.logprobs import output_head
 from align.models.reference import AdapterOffReference, KeptReference, Reference
-from align.models.sequence_logps import Sequences, logps_of
+from align.models.sequence_logps import TOKENS, Sequences, logps_of
 from align.report.console import say
 from align.trainers.speed import Speed
 
@@ -136,7 +137,7 @@ class Keeper:
         """Yield log-probabilities under the reference: this process's share, or all of them in every process."""
         accelerator = self.accelerator
         packing = None if plain else self.speed.packing(accelerator.device)
-        with accelerator.autocast(), without_dropout(self.policy), self.reference.model(self.policy) as model:
+        with accelerator.autocast(), _as_in_training(self.policy), self.reference.model(self.policy) as model:
             inner = accelerator.unwrap_model(model)
             head = output_head(inner)
             batches = logps_of(
@@ -147,6 +148,7 @@ class Keeper:
                 device=accelerator.device,
                 lay_out=None if packing is None else lambda some: _laid(packing, some),
                 tiled=None if plain else self.speed.head(inner, head),
+                tokens=TOKENS * (8 if accelerator.device.type == "cuda" else 1),
                 share=(0, 1) if alone else (accelerator.process_index, accelerator.num_processes),
             )
             for batch in batches:
@@ -183,6 +185,18 @@ def keep_reference(trainer: Any, *, asked: bool) -> Keeper | None:
     done = f"{keeper.computed:,} sequences computed" if keeper.computed else "nothing to compute"
     say(f"reference: log-probabilities of {rows:,} rows: {done}; in {keeper.store.folder}")
     return keeper
+
+
+@contextmanager
+def _as_in_training(policy: nn.Module) -> Iterator[None]:
+    """Compute as training will, adapters dropping nothing: quantised layers have another arithmetic in evaluation."""
+    training = policy.training
+    policy.train()
+    try:
+        with without_dropout(policy):
+            yield
+    finally:
+        policy.train(training)
 
 
 def _laid(packing: Packing, some: Sequences) -> Layout:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import TrainingArguments
 
 from align.data.row_columns import RowColumns, read_columns
@@ -161,6 +162,7 @@ class _Validation:
             "batches": asdict(self.run.train.batches),
             "duplicates": self._duplicates(),
             "steps": self._steps(),
+            "speed": self._speed(),
         }
         gpus = self.gpus
         costs = self.costs.facts() if gpus is None else {"gpus": Scaling(self.costs, gpus, words).facts()}
@@ -291,6 +293,27 @@ class _Validation:
             "mismatched": train.mismatched is not None,
             "processes": self.processes,
             "upper_bound": self.rows.synthetic and self.arguments.max_steps <= 0,
+        }
+
+    def _speed(self) -> Facts | None:
+        """Return what sharing and packing are expected to save of a batch; None where they are off.
+
+        Only prompts are taken to be shared: what responses begin with in common comes on top.
+        """
+        speed, train = self.recipe.speed, self.run.train
+        if speed.sharing is False and speed.packing is False:
+            return None
+        columns, rows = train.columns, min(train.size, len(train.columns))
+        completions = sum(columns.sides[side] for side in train.sides)
+        prompts = columns.prompt * (1 if speed.sharing is not False else len(train.sides))
+        padded = train.sequences * train.batches.mean_width
+        computed = rows * float(np.mean(prompts + completions))
+        if speed.packing is False:
+            computed = rows * float(np.max(prompts + completions))
+        return {
+            "padded": round(padded),
+            "computed": round(computed),
+            "saved": round(max(0.0, 1 - computed / padded), 3),
         }
 
     def _warn_of_steps(self) -> None:

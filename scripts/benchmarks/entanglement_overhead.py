@@ -32,6 +32,7 @@ from align.models.load import Source, load_model, load_tokenizer
 from align.models.logprobs import output_head
 from align.recipe.load import load_recipe
 from align.recipe.schema import DiagnosticsSettings, EntanglementSettings
+from align.recipe.speed import OFF
 from align.sampling.synth import synthesise
 from align.trainers.live import LiveEntanglement
 
@@ -170,6 +171,7 @@ def trainer_of(*, lora: bool) -> PairTrainer:
         train_dataset=datasets.Dataset.from_list([asdict(pair) for pair in pairs]),
         processing_class=tokenizer,
         peft_config=lora_config(recipe.model.lora) if lora else None,
+        speed=OFF,
     )
 
 

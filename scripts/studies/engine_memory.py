@@ -61,6 +61,7 @@ def training(folder: Path) -> dict[str, Any]:
 
     from align.models.load import Source, load_model, load_tokenizer
     from align.models.sharding import held_bytes, is_partitioned
+    from align.recipe.speed import OFF
     from align.trainers.pair import PairTrainer
 
     class AfterFirstStep(TrainerCallback):
@@ -85,7 +86,7 @@ def training(folder: Path) -> dict[str, Any]:
     model = load_model(source)
     whole = sum(p.ds_numel if is_partitioned(p) else p.numel() for p in model.parameters()) * 4
     trainer = PairTrainer(
-        model, arguments, objective="dpo", train_dataset=rows(), processing_class=load_tokenizer(source)
+        model, arguments, objective="dpo", train_dataset=rows(), processing_class=load_tokenizer(source), speed=OFF
     )
     trainer.add_callback(AfterFirstStep())
     trainer.train()

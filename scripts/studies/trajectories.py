@@ -102,6 +102,7 @@ def train(name: str, engine: Engine, steps: int, folder: Path) -> None:
     import torch
     from transformers import TrainingArguments
 
+    from align.recipe.speed import SpeedSettings
     from align.trainers.pair import PairTrainer
     from align.trainers.unpaired import UnpairedTrainer
 
@@ -128,6 +129,7 @@ def train(name: str, engine: Engine, steps: int, folder: Path) -> None:
         peft_config=adapters() if case.lora else None,
         train_dataset=data(case),
         processing_class=tokenizer(),
+        speed=SpeedSettings(cache=False),  # a reference on disk has no weights that an engine could shard
     )
     trainer.train()
     found = outcome(trainer)

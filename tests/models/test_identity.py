@@ -7,6 +7,7 @@ from peft import LoraConfig
 
 from align.models.adapters import add_adapter
 from align.models.identity import identity_of
+from align.models.tree_attention import NAME
 
 LORA = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
 
@@ -35,7 +36,7 @@ def test_what_does_not_count(model):
     identity = identity_of(model, adapters=True)
     moved = copy.deepcopy(model)
     moved.config._name_or_path, moved.config.use_cache = "elsewhere", False
-    moved.set_attn_implementation("align_tree")
+    moved.set_attn_implementation(NAME)
     assert identity_of(moved, adapters=True) == identity
     wrapped = torch.nn.Module()
     wrapped.module = moved

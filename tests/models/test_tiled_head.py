@@ -30,7 +30,9 @@ def whole(hidden, weight, bias, targets, rule):
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-@pytest.mark.parametrize("tiles", [Tiles(tokens=4, vocabulary=7), Tiles(tokens=11, vocabulary=23), Tiles()])
+@pytest.mark.parametrize(
+    "tiles", [Tiles(tokens=4, vocabulary=7, kept=0), Tiles(tokens=11, vocabulary=23, kept=0), Tiles()]
+)
 @pytest.mark.parametrize("trained", ["all", "no bias", "frozen head"])
 def test_values_and_gradients(rule, tiles, trained):
     hidden, weight, bias, targets = parts()
@@ -54,7 +56,9 @@ def test_values_and_gradients(rule, tiles, trained):
 
 def test_extreme_logits():
     hidden, weight, _, targets = parts(torch.float32)
-    found, _ = tiled_logps(hidden * 300, weight, None, targets, rule=LogitRule(), tiles=Tiles(tokens=3, vocabulary=5))
+    found, _ = tiled_logps(
+        hidden * 300, weight, None, targets, rule=LogitRule(), tiles=Tiles(tokens=3, vocabulary=5, kept=0)
+    )
     expected, _ = whole((hidden * 300).double(), weight.double(), None, targets, LogitRule())
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-3)
 
@@ -64,7 +68,9 @@ def test_low_precision_sums_in_float32(grad):
     hidden, weight, _, targets = parts(torch.bfloat16, tokens=64, width=32, vocabulary=500)
     weight.requires_grad_(grad)
     hidden.requires_grad_()
-    found, _ = tiled_logps(hidden, weight, None, targets, rule=LogitRule(), tiles=Tiles(tokens=16, vocabulary=64))
+    found, _ = tiled_logps(
+        hidden, weight, None, targets, rule=LogitRule(), tiles=Tiles(tokens=16, vocabulary=64, kept=0)
+    )
     assert found.dtype == torch.float32
     plain = torch.log_softmax((hidden @ weight.T).float(), -1).gather(1, targets[:, None])[:, 0]
     torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-5)
@@ -92,7 +98,9 @@ def test_no_table_of_tokens_and_vocabulary(frozen):
     hidden.requires_grad_()
     weight.requires_grad_(not frozen)
     with Largest() as largest:
-        found, _ = tiled_logps(hidden, weight, None, targets, rule=LogitRule(), tiles=Tiles(tokens=20, vocabulary=30))
+        found, _ = tiled_logps(
+            hidden, weight, None, targets, rule=LogitRule(), tiles=Tiles(tokens=20, vocabulary=30, kept=5_000)
+        )
         found.sum().backward()
     assert largest.elements <= 300 * 4  # the gradient of the weights is the largest there is; a table has 60,000
 

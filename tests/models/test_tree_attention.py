@@ -86,7 +86,7 @@ def compare(model, *, budget=None, sharing=True, tiles=True, tolerance=1e-5):
     model.set_attn_implementation(NAME)
     whole, starts = [[*p, *a] for p, a in sequences], [len(p) for p, _ in sequences]
     layout = lay_out(whole, starts, groups if sharing else range(len(whole)), budget=budget, multiple=4)
-    tiled = TiledHead(Tiles(tokens=7, vocabulary=13), rule_of(model.config)) if tiles else None
+    tiled = TiledHead(Tiles(tokens=7, vocabulary=13, kept=0), rule_of(model.config)) if tiles else None
     packed = packed_logps(model, head, layout, tiled=tiled)
     assert torch.equal(packed.mask, plain.mask)
     weights = torch.randn(plain.logp.shape, dtype=plain.logp.dtype)

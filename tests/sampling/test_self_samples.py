@@ -119,3 +119,11 @@ def test_templates_without_a_system_turn(tokenizer, monkeypatch):
     with pytest.raises(ValueError, match=r"no system turn.*d2o.instructions=null"):
         instruction_ids(tokenizer, "moral")
     assert instruction_ids(tokenizer, None) == [[]]
+
+
+@pytest.mark.parametrize("instructions", [None, "moral"])
+def test_samples_that_the_model_has_no_positions_for(model, tokenizer, instructions):
+    settings = D2oSettings(samples=2, max_new_tokens=250, instructions=instructions)
+    fix = "d2o.instructions=null" if instructions else "data.max_length"
+    with pytest.raises(ValueError, match=rf"beyond the model's 256 positions; lower d2o.max_new_tokens .*{fix}"):
+        self_samples(model, tokenizer, prompts(tokenizer), settings)

@@ -154,6 +154,8 @@ def test_online_samples_are_the_policys_and_are_continued(tokenizer, tmp_path, l
     whole._fresh = watched
     whole.train()
     assert [step for step, _ in seen] == [1, 2, 3, 4]
+    rates = [entry.get("d2o/sampled_tokens_per_second") for entry in whole.state.log_history if "loss" in entry]
+    assert [rate is not None and rate > 0 for rate in rates] == [False, True, True, True, True]
     assert all(shape[0] == 4 * 4 for _, shape in seen)
     assert (tmp_path / "a" / "checkpoint-3" / SAMPLER_FILE).is_file()
     if not lora:  # copied after steps 2 and 4 of 5: neither what was there at the start nor what is there now

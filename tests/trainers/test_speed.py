@@ -5,6 +5,7 @@ import math
 import datasets
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from align import PairTrainer, SPOTrainer, UnpairedTrainer
@@ -254,3 +255,35 @@ def test_references_of_another_architecture(tokenizer, tmp_path):
 
 def test_objectives_declare_what_they_read():
     assert all(isinstance(OBJECTIVES.build(name), Objective) for name in PAIRED)
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a number is read off a tensor, for which a GPU has to be waited."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("pairs", [2, 6])
+def test_what_a_batch_waits_for(tokenizer, tmp_path, pairs):
+    """Widths of both sides, for policy and reference; not one number a row, a token or a metric."""
+    kept = SpeedSettings(sharing=True, packing=True, tiling=True, cache=True)
+    trainer = PairTrainer(
+        fresh(tokenizer),
+        arguments(tmp_path, per_device_train_batch_size=pairs),
+        train_dataset=data(),
+        processing_class=tokenizer,
+        speed=kept,
+    )
+    trainer.keep_reference()
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    trainer.training_step(trainer.model, batch, num_items_in_batch=batch["weight"].sum())  # the first decides
+    with Reads() as reads:
+        trainer.training_step(trainer.model, batch, num_items_in_batch=batch["weight"].sum())
+    assert reads.count <= 8

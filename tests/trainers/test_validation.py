@@ -29,7 +29,7 @@ def test_facts_are_plain_data_and_nothing_is_written_to_the_run_folder(validated
     facts = validated("data.eval_fraction=0.3")
     assert json.loads(json.dumps(facts)) == facts
     assert not (tmp_path / "run").exists()
-    sections = {"recipe", "model", "reference", "output", "data", "lengths", "batches", "duplicates", "steps"}
+    sections = {"recipe", "model", "reference", "output", "data", "lengths", "batches", "duplicates", "steps", "speed"}
     assert set(facts) == sections | {"memory", "time", "warnings"}
     assert facts["data"]["sizes"]["train"] + facts["data"]["sizes"]["held_out"] == 24
     assert facts["steps"]["steps"] == -(-facts["data"]["sizes"]["train"] // 4)
