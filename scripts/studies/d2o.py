@@ -5,7 +5,7 @@ run in ``docs/results/d2o/``, draws ``docs/images/d2o.png`` and ``.svg`` and wri
 ``docs/results/d2o.md``; what stands around its marks on that page stays. Duan et al., Findings of EMNLP 2024,
 arXiv:2403.03419.
 
-- ``rates``: every arm at three learning rates on sentiment, on a seed of its own. The one of highest reward whose
+- ``rates``: every arm at five learning rates on sentiment, on a seed of its own. The one of highest reward whose
   samples stay fluent is used in ``main``.
 - ``main``: every arm over seeds, on sentiment (the worst of four answers is the negative) and HH (the rejected).
 
