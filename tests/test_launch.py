@@ -10,6 +10,7 @@ import pytest
 
 from align.recipe.load import load_recipe
 from align.trainers.run import run_recipe
+from tests.conftest import pair_rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,6 +73,29 @@ def test_two_processes_train_as_one_with_twice_the_batch(recipe, tmp_path):
     assert logged[-1]["loss"] < logged[0]["loss"]
 
 
+def test_the_reference_is_kept_by_two_processes(recipe, tmp_path):
+    """Computed in shares, read by both, computed no more; not kept where one does not see what the other wrote."""
+    held_out = tmp_path / "others.jsonl"
+    held_out.write_text("".join(json.dumps(row) + "\n" for row in pair_rows(35)[24:]))
+    words = [str(recipe), f"data.eval={held_out}", "trainer.num_train_epochs=1", "trainer.max_steps=-1"]
+    words += ["trainer.per_device_train_batch_size=3"]
+    shared, apart = (f"ALIGN_CACHE={tmp_path}/{name}" for name in ("shared", "apart-{rank}"))
+    cases = {"off": [shared, "speed=off"], "first": [], "again": ["speed.cache=true"], "apart": [apart]}
+    asked = [[*words, f"output.dir={tmp_path / name}", *more] for name, more in cases.items()]
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    out = launch([str(tmp_path / "asked.json")], "ddp", "tests/launched.py")
+    assert out.count("35 rows: 70 sequences computed") == 1
+    assert out.count("35 rows: nothing to compute") == 1
+    plain = entries(tmp_path / "off")
+    for name in ("first", "again", "apart"):
+        for mine, other in zip(entries(tmp_path / name), plain, strict=True):
+            for key in mine.keys() & other.keys():
+                if not any(word in key for word in ("second", "runtime", "flos", "padding", "shared", "accuracies")):
+                    assert mine[key] == pytest.approx(other[key], rel=2e-4, abs=1e-5), (name, key)
+    notes = json.loads((tmp_path / "apart" / "summary.json").read_text())["speed"]
+    assert "a process does not see" in " ".join(notes)
+
+
 def test_one_process_on_the_cpu(recipe, tmp_path):
     launch([str(recipe), f"output.dir={tmp_path / 'run'}", "trainer.max_steps=1"], "cpu")
     assert (tmp_path / "run" / "summary.json").is_file()
@@ -82,7 +106,6 @@ def test_processes_that_do_not_see_one_another_are_refused(model, tokenizer, tmp
     from transformers import TrainingArguments
 
     from align import PairTrainer
-    from tests.conftest import pair_rows
 
     arguments = TrainingArguments(str(tmp_path), use_cpu=True)
     monkeypatch.setenv("WORLD_SIZE", "2")

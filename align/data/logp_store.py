@@ -70,7 +70,13 @@ class LogpStore:
         return list(seen.values())
 
     def add(self, sequences: Sequence[PromptAndCompletion], logps: Sequence[NDArray[np.float32]]) -> None:
-        """Write sequences as a shard; :meth:`reload` finds them."""
+        """Write sequences as a shard; :meth:`reload` finds them.
+
+        Raises:
+            ValueError: if a log-probability is no finite number.
+        """
+        if not all(np.isfinite(each).all() for each in logps):
+            raise ValueError("log-probabilities that are not finite are not kept")
         name = uuid4().hex
         written: dict[str, NDArray[Any]] = {
             "values": np.concatenate(logps).astype(np.float32),
@@ -135,14 +141,14 @@ def kept_table(store: LogpStore, sequences: Sequence[PromptAndCompletion]) -> Te
     """Return what is kept of the rows of a batch, NaN beyond the end of each.
 
     Raises:
-        ValueError: if they were not there when the reference's log-probabilities were computed.
+        ValueError: if they are not there: the trainer computes those of the rows that go through its data loaders.
     """
     try:
         return store.padded(sequences)
     except MissingSequencesError as error:
         raise ValueError(
-            f"the reference's log-probabilities of these rows are not kept, and its weights were let go ({error}): "
-            "give the rows to the trainer as eval_dataset, or set speed.cache to false"
+            f"the reference's log-probabilities of these rows are not kept ({error}): give the rows to the trainer as "
+            "a data set, or set speed.cache to false"
         ) from error
 
 

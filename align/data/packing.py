@@ -7,6 +7,9 @@ from torch import Tensor
 
 from align.data.prefix_tree import lay_out, tree_size
 
+Row = tuple[str, Hashable, Sequence[int], Sequence[int]]
+"""Side, group, prompt and completion of a row of a batch."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
@@ -52,12 +55,8 @@ class Packing:
         laid = lay_out(rows, starts, apart, budget=budget, multiple=self.multiple)
         return {f"{prefix}{name}": tensor for name, tensor in laid.items()}
 
-    def of_sides(self, rows: Sequence[tuple[str, Hashable, Sequence[int], Sequence[int]]]) -> dict[str, Tensor]:
-        """Return a layout for every set of sides that is computed.
-
-        Args:
-            rows: side, group, prompt and completion of each row of a batch, in its order.
-        """
+    def of_sides(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Return a layout for every set of sides that is computed, of the rows of a batch in its order."""
         found: dict[str, Tensor] = {}
         for sides in self.sides:
             some = [row for row in rows if row[0] in sides]

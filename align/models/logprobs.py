@@ -155,7 +155,8 @@ class _Scored:
             logp, squares = caught
             # What the model made of them counts nothing, but engines look for the graph in what a model returns.
             return (logp + 0.0 * logits)[0], squares
-        scaled = (logits[0] if logits.dtype == torch.float64 else logits[0].float()) / self.temperature
+        scaled = logits[0] if logits.dtype == torch.float64 else logits[0].float()
+        scaled = scaled if self.temperature == 1.0 else scaled / self.temperature
         logp = -F.cross_entropy(scaled, self.targets, reduction="none")
         return logp, _log_sum_sq(scaled.detach()) if self.collision else None
 

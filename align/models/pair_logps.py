@@ -90,9 +90,10 @@ def kept_pairs(
 
 
 def kept_tokens(kept: Float[Tensor, "sequences tokens"], completion_mask: Bool[Tensor, "sequences time"]) -> TokenLogps:
-    """Return log-probabilities that were computed before, NaN beyond the end of each completion."""
+    """Return log-probabilities that were computed before; what stands beyond the end of a completion is 0."""
     place = torch.arange(kept.shape[1], device=kept.device)
-    return TokenLogps(logp=kept.nan_to_num(), mask=place < completion_mask.sum(-1)[:, None])
+    mask = place < completion_mask.sum(-1)[:, None]
+    return TokenLogps(logp=kept.masked_fill(~mask, 0.0), mask=mask)
 
 
 def row_range(pairs: int, sides: Collection[str]) -> slice:

@@ -1,17 +1,20 @@
 """The reference policy: what the trained policy is compared with, always explicit."""
 
 import copy
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from align.models.adapters import has_adapter
-from align.models.sharding import duplicate, prepared_reference
+from align.models.sharding import duplicate, is_partitioned, prepared_reference
 from align.recipe.paths import REFERENCES
 
 
@@ -42,15 +45,38 @@ class FrozenReference(Reference):
         self.module = model.eval().requires_grad_(False)
         self.equals_policy_at_start = equals_policy_at_start
         self.description = description
+        self._away_from: torch.device | None = None
 
     def place(self, accelerator: Accelerator) -> None:
         """Bring the frozen model to the device, or shard it as the policy is."""
         self.module = prepared_reference(self.module, accelerator)
 
+    def put_by(self, folder: Path) -> None:
+        """Let weights take no memory of the device until they are asked for; sharded and quantised ones stay.
+
+        Args:
+            folder: where weights of a CPU's model lie meanwhile, in a file that has no name and goes with the process.
+        """
+        weights = list(self.module.parameters())
+        stays = any(type(weight) is not nn.Parameter or is_partitioned(weight) for weight in weights)
+        if not weights or stays or any(isinstance(weight.data, DTensor) for weight in weights):
+            return
+        if weights[0].device.type == "cpu":
+            _map_weights(self.module, folder)
+        else:
+            self._away_from = weights[0].device
+            self.module.to("cpu")
+
     @contextmanager
     def model(self, policy: nn.Module) -> Iterator[nn.Module]:
         """Give the frozen model."""
-        yield self.module
+        if self._away_from is None:
+            yield self.module
+            return
+        try:
+            yield self.module.to(self._away_from)
+        finally:
+            self.module.to("cpu")
 
 
 class AdapterOffReference(Reference):
@@ -73,25 +99,37 @@ class AdapterOffReference(Reference):
 
 
 class KeptReference(Reference):
-    """A reference whose log-probabilities are on disk: its weights are gone."""
+    """A reference whose log-probabilities are on disk: its weights are put by, for rows that come later.
 
-    def __init__(self, before: Reference) -> None:
+    Args:
+        before: what it was.
+        folder: as :meth:`FrozenReference.put_by`.
+    """
+
+    def __init__(self, before: Reference, folder: Path) -> None:
+        self.before = before
+        if isinstance(before, FrozenReference):
+            before.put_by(folder)
         self.equals_policy_at_start = before.equals_policy_at_start
         self.description = f"{before.description}; its log-probabilities are kept"
 
     def place(self, accelerator: Accelerator) -> None:
-        """Do nothing: there are no weights."""
+        """Do nothing: it was placed before."""
 
     def model(self, policy: nn.Module) -> Any:
-        """Refuse.
+        """Give what it was."""
+        return self.before.model(policy)
 
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(
-            "the reference was let go: its log-probabilities of the trainer's rows are kept on disk, and these rows "
-            "are not among them; give them to the trainer as eval_dataset, or set speed.cache to false"
-        )
+
+def _map_weights(module: nn.Module, folder: Path) -> None:
+    """Read weights from a file from now on; where that cannot be written, they stay in memory."""
+    weights = {name: weight.detach().contiguous() for name, weight in module.named_parameters()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError, RuntimeError), tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as made:
+        torch.save(weights, Path(made) / "weights")
+        mapped = torch.load(Path(made) / "weights", mmap=True, weights_only=True)
+        for name, weight in module.named_parameters():
+            weight.data = mapped[name]
 
 
 def moving_copy(policy: nn.Module) -> FrozenReference:

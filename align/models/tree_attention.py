@@ -5,17 +5,18 @@ It is an attention implementation of transformers by the name of :data:`NAME`. W
 model's ``attention_mask``: four-dimensional masks reach the attention as they are, whatever the architecture.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int32
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from align.models.tree_parts import Plan, plan
+from align.models.windows import layer_window
 
 NAME = "align_tree"
 """As ``attn_implementation``."""
@@ -72,87 +73,31 @@ def tree_attention(
     unknown = [name for name in ("s_aux", "position_bias") if kwargs.get(name) is not None]
     if unknown or dropout:
         raise ValueError(f"attention over trees knows no {', '.join(unknown) or 'dropout'}")
+    window = layer_window(module, sliding_window)
     if query.device.type == "cuda":
         from align.models.flex_trees import flex_trees
 
-        found = flex_trees(query, key, value, attention_mask, scaling, sliding_window, softcap)
+        found = flex_trees(query, key, value, attention_mask, scaling, window, softcap)
         return found.transpose(1, 2).contiguous(), None
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    window = sliding_window if isinstance(sliding_window, int) else None
-    sequences = []
-    for number, parts in enumerate(_parts(attention_mask, window, query.dtype)):
-        q, k, v = query[number : number + 1], key[number : number + 1], value[number : number + 1]
-        attended = [part.attend(q, k, v, scaling, softcap) for part in parts]
-        sequences.append(torch.cat(attended, 2) if len(attended) > 1 else attended[0])
+    rows = (torch.split(tensor, 1) for tensor in (query, key, value))
+    each = zip(plans(attention_mask, window, query.dtype), *rows, strict=True)
+    sequences = [one.attend(q, k, v, scaling, softcap) for one, q, k, v in each]
     found = torch.cat(sequences) if len(sequences) > 1 else sequences[0]
     return found.transpose(1, 2).contiguous(), None
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Neighbouring queries of a sequence, and the keys that any of them sees.
-
-    Attributes:
-        queries: the positions.
-        keys: positions from the start of the tree.
-        mask: 0 where a query sees a key, minus infinity where not; None where it sees all up to itself.
-    """
-
-    queries: slice
-    keys: slice
-    mask: Float[Tensor, "queries keys"] | None
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, softcap: float | None) -> Tensor:
-        q, k, v = query[:, :, self.queries], key[:, :, self.keys], value[:, :, self.keys]
-        if softcap is None:
-            return F.scaled_dot_product_attention(
-                q, k, v, attn_mask=self.mask, is_causal=self.mask is None and q.shape[2] > 1, scale=scaling
-            )
-        scores = q @ k.mT * (q.shape[-1] ** -0.5 if scaling is None else scaling)
-        scores = softcap * torch.tanh(scores / softcap)
-        size = q.shape[2]
-        mask = self.mask
-        if mask is None:
-            mask = torch.full((size, size), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
-        return torch.softmax((scores + mask).float(), -1).to(v.dtype) @ v
-
-
 _known: Any = WeakIdKeyDictionary()
-"""Parts of the spans that are in use: all layers of a forward, and its backward, ask for the same."""
+"""Plans of the spans that are in use: all layers of a forward, and its backward, ask for the same."""
 
 
-def _parts(spans: Spans, window: int | None, dtype: torch.dtype) -> list[list[_Part]]:
-    """Return the parts of each sequence: of every tree its stem, then all branches; padding goes with the last."""
+def plans(spans: Spans, window: int | None, dtype: torch.dtype) -> list[Plan]:
+    """Return how each sequence of a layout is attended to, made once for as long as the spans are there."""
     known = _known.setdefault(spans, {})
     if (window, dtype) not in known:
-        known[window, dtype] = [_of_sequence(spans, s, window, dtype) for s in range(len(spans))]
+        known[window, dtype] = [plan(sequence[0].cpu(), window, dtype) for sequence in spans]
     return known[window, dtype]  # type: ignore[no-any-return]
-
-
-def _of_sequence(spans: Spans, sequence: int, window: int | None, dtype: torch.dtype) -> list[_Part]:
-    ends, depths = spans[sequence, 0].tolist()
-    starts = [place for place, depth in enumerate(depths) if depth == 0]
-    parts = []
-    for start, stop in zip(starts, [*starts[1:], len(ends)], strict=True):
-        stem = start + 1
-        while stem < stop and depths[stem] == stem - start and ends[stem] == stop:
-            stem += 1
-        plain = window is None or stem - start <= window
-        whole = slice(start, stop)
-        if plain:
-            parts.append(_Part(slice(start, stem), slice(start, stem), None))
-        else:
-            parts.append(_masked(spans, sequence, slice(start, stem), slice(start, stem), window, dtype))
-        if stem < stop:
-            parts.append(_masked(spans, sequence, slice(stem, stop), whole, window, dtype))
-    return parts
-
-
-def _masked(spans: Spans, sequence: int, queries: slice, keys: slice, window: int | None, dtype: torch.dtype) -> _Part:
-    visible = seen(spans, sequence, queries, keys, window)
-    hidden = torch.zeros(visible.shape, dtype=dtype, device=spans.device).masked_fill_(~visible, -torch.inf)
-    return _Part(queries, keys, hidden)
 
 
 AttentionInterface.register(NAME, tree_attention)

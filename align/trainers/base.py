@@ -131,8 +131,12 @@ class AlignmentTrainer(Trainer, ABC):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what was asked for, with the means since the last logging of a training loss."""
         if "loss" in logs:
-            logs = {**logs, **self.meter.read(self.accelerator.gather)}
+            logs = {**logs, **self.measured()}
         super().log(logs, start_time)
+
+    def measured(self) -> dict[str, float]:
+        """Return the means since they were last asked for, with the throughput."""
+        return self.meter.read(self.accelerator.gather)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """Return every held-out row, also where training drops batches that are not full."""

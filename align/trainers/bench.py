@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import TrainerCallback
 
@@ -17,6 +18,7 @@ from align.models.machine import measure_speed
 from align.recipe.resolve import digest
 from align.recipe.schema import EvaluationSettings, OutputSettings, Recipe
 from align.recipe.speed import OFF
+from align.recipe.trainer_arguments import training_arguments
 from align.report.console import say
 from align.trainers.check import check
 from align.trainers.folder import set_aside
@@ -56,20 +58,45 @@ def _measured(recipe: Recipe, steps: int) -> dict[str, Any]:
     trainer = dict(recipe.trainer) | {"max_steps": steps + WARM, "save_strategy": "no", "eval_strategy": "no"}
     trainer |= {"load_best_model_at_end": False, "logging_steps": 1, "report_to": []}
     aside = cache_root() / "bench" / f"{digest(recipe)}-{'off' if recipe.speed == OFF else 'on'}"
-    recipe = replace(
+    short = replace(
         recipe,
         trainer=trainer,
         evaluation=EvaluationSettings(),
         output=OutputSettings(dir=str(aside)),
         diagnostics=recipe.diagnostics,
     )
-    with set_aside(recipe, "bench") as folder:
-        made = Run(recipe, folder).prepared()
+    with set_aside(short, "bench") as folder:
+        whole = training_arguments(recipe, folder.path)  # before others are made, which set up devices
+        made = Run(short, folder).prepared()
+        made.sees_all = made.sees_all_rows(whole)
+        once = _reference_once(made, steps + WARM)
         stopwatch = Stopwatch(made)
         made.add_callback(stopwatch)
         with stopwatch.watching():
             made.train()
-    return _figures(made, stopwatch)
+    return {**_figures(made, stopwatch), "reference_once": once}
+
+
+def _reference_once(trainer: PreferenceTrainer, steps: int) -> dict[str, Any] | None:
+    """Keep the reference as the whole run would, of as many rows as some steps see, and return what all rows cost.
+
+    The trainer has no other rows afterwards: a few steps are not to wait for all of them.
+
+    Returns:
+        rows of the run, held-out ones among them, and seconds for those that are not on disk; None where nothing is
+        kept.
+    """
+    every: Any = trainer.train_dataset
+    total = sum(map(len, trainer.row_sets().values()))
+    count = min(len(every), steps * trainer.rows_of_step)
+    drawn = np.random.default_rng(trainer.args.seed).permutation(len(every))[:count]
+    trainer.train_dataset, trainer.eval_dataset = every.select(np.sort(drawn)), None
+    start = time.perf_counter()
+    keeper = trainer.keep_reference()
+    seconds = time.perf_counter() - start
+    if keeper is None:
+        return None
+    return {"rows": total, "seconds": round(seconds * total / count, 1) if keeper.computed else 0.0}
 
 
 class Stopwatch(TrainerCallback):
@@ -202,6 +229,9 @@ def say_figures(found: dict[str, Any]) -> None:
         tokens = arm["tokens_a_step"]
         say(f"{name}: {arm['seconds_a_step']:.3g} s a step, {arm['tokens_per_second']:,} tokens/s")
         say(f"  where the time goes: {shares}")
+        if once := arm["reference_once"]:
+            takes = f"about {once['seconds']:,.3g} s" if once["seconds"] else "nothing more: it is on disk"
+            say(f"  before the first step, once for all runs, the reference of {once['rows']:,} rows: {takes}")
         say(
             f"  a step: {tokens['of rows']:,} tokens of rows, {tokens['computed']:,} computed in "
             f"{tokens['positions']:,} positions ({arm['shared']:.0%} shared, {arm['padding']:.0%} padding)"

@@ -1,7 +1,7 @@
 """Distributional dispreference optimisation: Duan et al., 2024, arXiv:2403.03419. Negatives only."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+from align.data.cache import cache_root
 from align.data.collate import KEPT
 from align.data.logp_store import PromptAndCompletion, sequences_of
 from align.data.negatives import SAMPLES, NegativeCollator, negatives_of, one_a_sample, with_samples
@@ -22,7 +23,7 @@ from align.data.store import UNPAIRED_FEATURES
 from align.models.load import Source, load_model
 from align.models.logprobs import completion_logps, output_head, packed_logps
 from align.models.pair_logps import kept_tokens
-from align.models.reference import FrozenReference, moving_copy
+from align.models.reference import FrozenReference, KeptReference, Reference, moving_copy
 from align.models.sharding import duplicate
 from align.objectives.base import SIDES, Objective
 from align.objectives.dispreference import D2O, MeanTokenLogps
@@ -77,7 +78,7 @@ class D2OTrainer(PairTrainer):
     ) -> None:
         self.d2o = D2oSettings() if d2o is None else d2o
         self._only: tuple[str, ...] | None = None
-        self.samples_reference: FrozenReference | None = None
+        self.samples_reference: Reference | None = None
         self._drawn = (-1, 0)
         self._given = samples_reference
         for name in ("diagnostics", "disentangle"):
@@ -147,11 +148,11 @@ class D2OTrainer(PairTrainer):
             minus = forward(reference)
         return replace(plus, chosen=minus.chosen)
 
-    def check_start(self, policy: Tensor, reference: Tensor | None) -> None:
+    def check_start(self, policy: Tensor, reference: Tensor | None, lengths: Tensor) -> None:
         """Check what is compared with a copy of the policy; samples may have a reference that is another model."""
         if self.samples_reference is not None and not self.samples_reference.equals_policy_at_start:
             policy = torch.stack([torch.full_like(policy[0], torch.nan), policy[1]])
-        super().check_start(policy, reference)
+        super().check_start(policy, reference, lengths)
 
     def computed(self, batch: Mapping[str, Tensor], pairs: int) -> Tensor:
         """All rows; only negatives where no sample is read."""
@@ -212,19 +213,17 @@ class D2OTrainer(PairTrainer):
         chosen = MeanTokenLogps(logp=found.logp, mask=found.mask, count=len(found.logp) // negatives)
         return PairTokenLogps(chosen=chosen, rejected=rejected)
 
-    def keep_reference(self, *, asked: bool = False) -> Keeper | None:
-        """Keep log-probabilities of negatives and samples, under the reference that each has."""
-        done, own = self._kept, self.samples_reference
-        keeper = super().keep_reference(asked=asked)
-        if keeper is None or done or own is None:
-            return keeper
-        policy: Any = self.model
-        apart = Keeper(own, policy, self.accelerator, self.speed)
-        for name, rows in self.row_sets().items():
-            apart.keep(self._samples_of(rows), f"reference of samples, {name}")
-        self._collator.kept_of_samples = apart.store
-        self.samples_reference = None
-        return keeper
+    def compared(self) -> list[tuple[Reference, Callable[[datasets.Dataset], Iterator[PromptAndCompletion]]]]:
+        """Return the references of negatives and of samples, where these have another one."""
+        own = self.samples_reference
+        return [*super().compared(), *([] if own is None else [(own, self._samples_of)])]
+
+    def read_kept(self, keepers: Sequence[Keeper]) -> None:
+        """Have batches read both stores."""
+        super().read_kept(keepers)
+        if self.samples_reference is not None:
+            self._collator.kept_of_samples = keepers[1].store
+            self.samples_reference = KeptReference(self.samples_reference, cache_root())
 
     def sequences_of(self, rows: datasets.Dataset) -> Iterator[PromptAndCompletion]:
         """Yield negatives, and the samples that have the same reference."""
@@ -305,8 +304,8 @@ class D2OTrainer(PairTrainer):
                 self._given, equals_policy_at_start=False, description="a model of its own"
             )
         elif sync is not None:
-            self.samples_reference = moving_copy(policy)
-            self._follow(SAMPLES_REFERENCE_FILE, self.samples_reference, sync)
+            self.samples_reference = moved = moving_copy(policy)
+            self._follow(SAMPLES_REFERENCE_FILE, moved, sync)
         elif asked not in ("same", "base"):
             self.samples_reference = FrozenReference(
                 load_model(Source(path=asked)), equals_policy_at_start=False, description=f"a model of its own: {asked}"

@@ -256,7 +256,7 @@ class PairTrainer(PreferenceTrainer):
         extras, training, parting = self._extras(batch), model.training, self.parting
         live = self.live if training else None
         padded = self.computed(batch, len(batch["weight"]))
-        self.settle_speed(model, lambda some: self.forward_logps(some, batch), sequence_logps, padded, self.laid(batch))
+        self.settle_speed(model, batch, self.forward_logps, sequence_logps, padded, self.laid(batch))
         with self.speed.plain(parting is not None):
             return self._row_losses(model, batch, extras, live)
 
@@ -278,7 +278,8 @@ class PairTrainer(PreferenceTrainer):
         reference = self.reference_logps(model, batch)
         reference = None if reference is None else replace(reference, **extras)
         plain, other = policy.summed(), None if reference is None else reference.summed()
-        self.check_start(both_sides(plain), None if other is None else both_sides(other))
+        lengths = torch.stack([plain.chosen_lengths, plain.rejected_lengths])
+        self.check_start(both_sides(plain), None if other is None else both_sides(other), lengths)
         read, compared = policy, reference
         if parting:
             read, compared = parting.applied(policy, reference, batch, training=training)

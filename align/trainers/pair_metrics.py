@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from align.objectives.logps import PairLogps, PairTokenLogps
+from align.objectives.logps import PairLogps, PairTokenLogps, SequenceLogps
 
 
 def pair_metrics(policy: PairLogps, chosen_rewards: Tensor, rejected_rewards: Tensor) -> dict[str, Tensor]:
@@ -24,10 +24,10 @@ def pair_metrics(policy: PairLogps, chosen_rewards: Tensor, rejected_rewards: Te
     }
 
 
-def sequence_logps(logps: PairTokenLogps) -> list[Tensor]:
+def sequence_logps(logps: PairTokenLogps) -> list[SequenceLogps]:
     """Return the log-probabilities of sequences; NaN for sides that were not computed."""
-    summed = logps.summed()
-    return [summed.chosen, summed.rejected, *([] if summed.prompt is None else [summed.prompt.logps])]
+    sides = [logps.chosen.summed(), logps.rejected.summed()]
+    return sides if logps.prompt is None else [*sides, logps.prompt.summed()]
 
 
 def both_sides(logps: PairLogps) -> Tensor:

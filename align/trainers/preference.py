@@ -6,15 +6,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import datasets
-import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from align.data.bad_rows import copy_skipped
+from align.data.packing import Packing, Row
 from align.data.prepare import PreparedPairs
 from align.data.store import describe
 from align.models.adapters import add_adapter, has_adapter
@@ -29,6 +29,7 @@ from align.models.reference import (
 )
 from align.objectives.base import Objective
 from align.objectives.dpo import DPO
+from align.objectives.logps import SequenceLogps
 from align.objectives.registry import OBJECTIVES
 from align.recipe.paths import REFERENCES
 from align.recipe.schema import EvaluationSettings
@@ -37,6 +38,7 @@ from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
 from align.trainers.comparing import ComparingTrainer
 from align.trainers.engine import Engine
+from align.trainers.few_rows import few_rows
 from align.trainers.moving import MovingReference, load_reference, save_reference
 from align.trainers.speed import Speed
 
@@ -165,8 +167,9 @@ class PreferenceTrainer(ComparingTrainer):
     def settle_speed(
         self,
         model: nn.Module,
-        forward: Callable[[nn.Module], Logps],
-        tensors: Callable[[Logps], Sequence[Tensor]],
+        batch: Mapping[str, Tensor],
+        forward: Callable[[nn.Module, Mapping[str, Tensor]], Logps],
+        sequences: Callable[[Logps], Sequence[SequenceLogps]],
         padded: Tensor,
         laid: Tensor | None,
     ) -> None:
@@ -174,28 +177,42 @@ class PreferenceTrainer(ComparingTrainer):
 
         Args:
             model: the policy as it is called in training.
-            forward: takes a model and returns log-probabilities of the batch.
-            tensors: turns them into such of sequences.
+            batch: at hand; its shortest and its longest rows are what is checked.
+            forward: takes a model and a batch and returns log-probabilities.
+            sequences: turns them into such of sequences.
             padded: positions of the rows that a model computes.
             laid: positions of what it gets in their place where they are laid out; None where they are not.
         """
         if self.speed.settled:
             return
 
-        def both() -> list[Tensor]:
+        def both(some: Mapping[str, Tensor]) -> list[SequenceLogps]:
             kept = isinstance(self.reference, KeptReference)
-            found = [forward(model), None if kept else self.under_reference(model, forward)]
-            return [tensor for logps in found if logps is not None for tensor in tensors(logps)]
+            other = None if kept else self.under_reference(model, lambda reference: forward(reference, some))
+            return [each for logps in (forward(model, some), other) if logps is not None for each in sequences(logps)]
 
-        kind = next(model.parameters()).dtype
+        packing = cast(Packing | None, getattr(self.data_collator, "packing", None))
+        few = few_rows(batch, None if packing is None else lambda rows: self.lay_out(packing, rows))
         with without_dropout(model):
             self.speed.settle(
-                both,
+                lambda: both(few),
+                lambda: both(batch),
                 positions=(padded.numel(), padded.numel() if laid is None else laid.numel()),
                 gather=self.accelerator.gather,
-                exact=kind in (torch.float32, torch.float64) and self.accelerator.mixed_precision == "no",
+                exact=self.exact,
                 device=self.accelerator.device,
             )
+        self._lay_out_no_more()
+
+    def lay_out(self, packing: Packing, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Return the layout of rows of a batch, as its collator makes it."""
+        return packing.of_sides(rows)
+
+    def _lay_out_no_more(self) -> None:
+        """Spare collators a layout that nothing reads."""
+        collator: Any = self.data_collator
+        if not self.speed.packs and getattr(collator, "packing", None) is not None:
+            collator.packing = None
 
     def _checked(self, objective: Objective | str | None) -> Objective:
         built = OBJECTIVES.build(objective) if isinstance(objective, str) else objective
@@ -241,6 +258,7 @@ class PreferenceTrainer(ComparingTrainer):
         """Take from a checkpoint the reference that moves, and how forwards were computed."""
         super().restore(checkpoint)
         self.speed.load(checkpoint)
+        self._lay_out_no_more()
         if self._moves:
             assert isinstance(self.reference, FrozenReference)
             load_reference(self.reference, checkpoint)

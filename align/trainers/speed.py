@@ -17,6 +17,8 @@ from align.models.logprobs import TiledHead
 from align.models.reference import FrozenReference, Reference
 from align.models.tiled_head import Tiles, can_be_tiled, rule_of
 from align.models.tree_attention import NAME
+from align.models.windows import hidden_window
+from align.objectives.logps import SequenceLogps
 from align.recipe.speed import SpeedSettings
 from align.report.console import say
 
@@ -28,6 +30,8 @@ WORTH = 1.02
 """Rows are packed from this many times the positions, or the speed, of padded ones."""
 DECISIVE = 1.25
 """On GPUs, padded positions over packed ones from which packing is not timed: kernels are not equally fast there."""
+EXACT, LOW = 1e-5, 2e-2
+"""Largest relative difference of log-probabilities that passes for rounding: of float32, and of what is coarser."""
 REPETITIONS = 2
 """Forwards of each kind that are timed on the first batch otherwise."""
 FILE = "speed.json"
@@ -57,9 +61,9 @@ class Speed:
         if reason:
             self._without_packing(reason)
             self._without_tiles(reason)
-        self.settled = not (self.packs or self.tiles)
         if policy is not None:
             self._prepare(policy)
+        self.settled = not (self.packs or self.tiles)
 
     @property
     def active(self) -> bool:
@@ -69,7 +73,7 @@ class Speed:
     # ---- before the first batch --------------------------------------------------------------------------------
 
     def prepare(self, reference: Reference) -> None:
-        """Let a reference with weights of its own attend over trees, where it can.
+        """Let a reference with weights of its own attend over trees and be tiled, where it can.
 
         Raises:
             ValueError: if it cannot, and the recipe says that it must.
@@ -84,6 +88,9 @@ class Speed:
             _inner(policy).set_attn_implementation(NAME)
             if _inner(policy).config._attn_implementation != NAME:
                 self._without_packing(f"{type(_inner(policy)).__name__} has an attention of its own")
+        head = policy.get_output_embeddings() if self.tiles else None
+        if head is not None and not can_be_tiled(head):
+            self._without_tiles(f"the head is no plain linear layer but a {type(head).__name__}")
 
     def packing(self, device: torch.device, **options: Any) -> Packing | None:
         """Return what collators lay out for a device; ``options`` are those of :class:`~align.data.packing.Packing`."""
@@ -123,7 +130,8 @@ class Speed:
     @torch.no_grad()
     def settle(
         self,
-        forward: Callable[[], Sequence[Tensor]],
+        few: Callable[[], Sequence[SequenceLogps]],
+        whole: Callable[[], Sequence[SequenceLogps]],
         *,
         positions: tuple[int, int],
         gather: Callable[[Tensor], Tensor],
@@ -133,7 +141,8 @@ class Speed:
         """Check on a batch that results stay what they are, and keep what pays; the first call alone does anything.
 
         Args:
-            forward: returns log-probabilities of sequences, of policy and reference.
+            few: returns log-probabilities of a few sequences of the batch, of policy and reference.
+            whole: the same of all.
             positions: that a model computes of the batch, padded and packed.
             gather: from a vector of this process to those of all, which decide together.
             exact: whether numbers are float32 or finer.
@@ -145,37 +154,37 @@ class Speed:
         if self.settled or self._plain:
             return
         self.settled = True
-        with self.plain():
-            plain = forward()
-        for name in ("packs", "tiles"):
+        if self.packs or self.tiles:
+            with self.plain():
+                plain = few()
+        for name in ("tiles", "packs"):
             if getattr(self, name):
-                self._check(name, forward, plain, gather, exact, device)
+                self._check(name, few, plain, gather, exact, device)
         if self.packs:
-            self._weigh(forward, positions, gather, device)
+            self._weigh(whole, positions, gather, device)
         for note in self.notes:
             say(f"speed: {note}")
 
     def _check(
         self,
         name: str,
-        forward: Callable[[], Sequence[Tensor]],
-        plain: Sequence[Tensor],
+        few: Callable[[], Sequence[SequenceLogps]],
+        plain: Sequence[SequenceLogps],
         gather: Callable[[Tensor], Tensor],
         exact: bool,
         device: torch.device,
     ) -> None:
-        """Compute with one of both alone and compare."""
-        others = {other: getattr(self, other) for other in ("packs", "tiles") if other != name}
-        for other in others:
-            setattr(self, other, False)
+        """Compute so and compare: tiles alone, and then packs with what became of tiles."""
+        packs, self.packs = self.packs, name == "packs"
         problem, gap = "", 0.0
         try:
-            gap = max((_gap(one, other) for one, other in zip(forward(), plain, strict=True)), default=0.0)
-        except (ValueError, RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
-            problem = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        for other, value in others.items():
-            setattr(self, other, value)
-        tolerance = 1e-4 if exact else 2e-2
+            gap = max((_gap(one, other) for one, other in zip(few(), plain, strict=True)), default=0.0)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            problem = " ".join([f"{type(error).__name__}:", *str(error).splitlines()[:1]])
+        self.packs = packs
+        tolerance = EXACT if exact else LOW
         gap = float(gather(torch.tensor([torch.inf if problem else gap], device=device)).max())
         if gap <= tolerance:
             what = {"packs": "rows laid out as trees", "tiles": "log-probabilities by tiles"}[name]
@@ -189,7 +198,7 @@ class Speed:
 
     def _weigh(
         self,
-        forward: Callable[[], Sequence[Tensor]],
+        whole: Callable[[], Any],
         positions: tuple[int, int],
         gather: Callable[[Tensor], Tensor],
         device: torch.device,
@@ -207,18 +216,15 @@ class Speed:
         if device.type != "cuda":
             self._without_packing("it does not pay here")
         else:
-            self._time(forward, gather, device)
+            self._time(whole, gather, device)
 
-    def _time(
-        self, forward: Callable[[], Sequence[Tensor]], gather: Callable[[Tensor], Tensor], device: torch.device
-    ) -> None:
-        """Time forwards with and without, in turns, and keep what is faster."""
+    def _time(self, whole: Callable[[], Any], gather: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        """Time forwards padded and packed, heads alike, in turns, and keep what is faster."""
         seconds = torch.zeros(2, dtype=torch.float64, device=device)
         for _ in range(REPETITIONS):
-            for number, alone in enumerate((True, False)):
+            for number, self.packs in enumerate((False, True)):
                 start = _now(device)
-                with self.plain(alone):
-                    forward()
+                whole()
                 seconds[number] += _now(device) - start
         padded, packed = gather(seconds).view(-1, 2).sum(0).tolist()
         ratio = padded / max(packed, 1e-9)
@@ -238,8 +244,9 @@ class Speed:
         if not (folder / FILE).is_file():
             return
         self._decided = True
-        for name, on in json.loads((folder / FILE).read_text(encoding="utf-8")).items():
-            setattr(self, name, getattr(self, name) and on)
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        self.packs = self.packs and (found["packs"] or True in (self.settings.sharing, self.settings.packing))
+        self.tiles = self.tiles and (found["tiles"] or self.settings.tiling is True)
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -270,19 +277,24 @@ def _refusal(policy: Any) -> str:
         return f"{type(model).__name__} has layers of the kind {', '.join(sorted(kinds - KINDS))}"
     if model.config._attn_implementation not in ("sdpa", NAME):
         return f"the model's attn_implementation is {model.config._attn_implementation!r}, and trees need 'sdpa'"
-    return ""
+    return hidden_window(model)
 
 
 def _inner(policy: Any) -> Any:
     return policy.get_base_model() if has_adapter(policy) else policy
 
 
-def _gap(one: Tensor, other: Tensor) -> float:
-    """Return the largest difference, relative to sizes of 1 and more; of what is there on both sides."""
-    differ = one.isnan() != other.isnan()
-    if bool(differ.any()):
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says nothing about what was computed, but that there was no memory for it."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def _gap(one: SequenceLogps, other: SequenceLogps) -> float:
+    """Return the largest difference, relative to log-probabilities and a nat a token; of what is on both sides."""
+    if bool((one.logps.isnan() != other.logps.isnan()).any()):
         return float("inf")
-    return float(((one - other).abs() / other.abs().clamp(min=1)).nan_to_num().max()) if one.numel() else 0.0
+    gaps = (one.logps - other.logps).abs() / (other.logps.abs() + other.lengths)
+    return float(gaps.nan_to_num().max()) if gaps.numel() else 0.0
 
 
 def _now(device: torch.device) -> float:

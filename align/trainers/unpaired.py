@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from align.data.collate import KEPT, UnpairedCollator
 from align.data.logp_store import PromptAndCompletion, sequences_of
-from align.data.packing import prefix_of
+from align.data.packing import Packing, Row, prefix_of
 from align.data.prepare import PreparedPairs, prepare_unpaired
 from align.data.store import UNPAIRED_FEATURES
 from align.evaluation.separation import separation
@@ -99,6 +99,10 @@ class UnpairedTrainer(PreferenceTrainer):
             packing=self.speed.packing(device=self.start_device),
         )
 
+    def lay_out(self, packing: Packing, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Return the layout of rows, each by itself."""
+        return packing.keys(prefix_of(()), [row[2:] for row in rows], range(len(rows)))
+
     def check_objective(self, objective: Objective) -> None:
         """Refuse an objective that is a function of pairs.
 
@@ -147,15 +151,16 @@ class UnpairedTrainer(PreferenceTrainer):
         laid = None if layout is None else layout.real
         self.settle_speed(
             model,
-            lambda some: self.forward_logps(some, batch),
-            lambda logps: [logps.logps],
+            batch,
+            self.forward_logps,
+            lambda logps: [logps],
             batch["attention_mask"],
             laid,
         )
         baseline = self._baseline(model, batch)
         policy = self.forward_logps(model, batch)
         reference = self._reference_logps(model, batch)
-        self.check_start(policy.logps, None if reference is None else reference.logps)
+        self.check_start(policy.logps, None if reference is None else reference.logps, policy.lengths)
         based = SequenceLogps(logps=policy.logps, lengths=policy.lengths, baseline=baseline)
         losses = one_a_row(self.objective_loss(based, reference, batch), policy.logps, "objective_loss", "row")
         metrics = self._metrics(policy, reference, batch["desirable"], baseline)

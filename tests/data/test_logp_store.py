@@ -47,7 +47,7 @@ def test_what_is_not_there(tmp_path):
     store = LogpStore(tmp_path)
     with pytest.raises(MissingSequencesError, match="1 of 1 sequences"):
         store.get([ONE])
-    with pytest.raises(ValueError, match=r"give the rows to the trainer as eval_dataset, or set speed.cache to false"):
+    with pytest.raises(ValueError, match=r"give the rows to the trainer as a data set, or set speed"):
         kept_table(store, [ONE])
 
 
@@ -74,3 +74,12 @@ def test_two_writers_and_forgetting(tmp_path):
     assert torch.equal(one.padded([ONE]), torch.tensor([[-3.0]]))
     one.drop()
     assert one.missing([ONE, TWO]) == [0, 1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused(tmp_path, value):
+    store = LogpStore(tmp_path)
+    with pytest.raises(ValueError, match="not finite"):
+        store.add([ONE, THREE], [*numbers(ONE), np.array([0.0, value, 0.0], dtype=np.float32)])
+    store.reload()
+    assert len(store) == 0

@@ -2,11 +2,12 @@
 
 import copy
 
+import pytest
 import torch
 from peft import LoraConfig
 
 from align.models.adapters import add_adapter
-from align.models.identity import identity_of
+from align.models.identity import depends_on_batch, identity_of
 from align.models.tree_attention import NAME
 
 LORA = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -41,3 +42,57 @@ def test_what_does_not_count(model):
     wrapped = torch.nn.Module()
     wrapped.module = moved
     assert identity_of(wrapped, adapters=True) == identity
+
+
+def test_how_strong_adapters_are_and_which_are_on_counts(model):
+    """The same weights, multiplied by another number, are another model."""
+    adapted = add_adapter(copy.deepcopy(model), LORA)
+    adapted.add_adapter("other", LoraConfig(r=2, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"))
+    identity = identity_of(adapted, adapters=True)
+    assert identity_of(copy.deepcopy(adapted), adapters=True) == identity
+    stronger = copy.deepcopy(adapted)
+    for module in stronger.modules():
+        if isinstance(getattr(module, "scaling", None), dict):
+            module.scaling["default"] *= 2
+    assert identity_of(stronger, adapters=True) != identity
+    switched = copy.deepcopy(adapted)
+    switched.set_adapter("other")
+    switched.requires_grad_(False)
+    assert identity_of(switched, adapters=True) != identity
+    assert identity_of(stronger, adapters=False) == identity_of(switched, adapters=False)
+
+
+def test_weights_that_adapters_replace_whole_are_not_what_is_beneath(model):
+    whole = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["mlp"], task_type="CAUSAL_LM")
+    adapted = add_adapter(copy.deepcopy(model), whole)
+    assert identity_of(adapted, adapters=False) == identity_of(model, adapters=True)
+
+
+def test_buffers_that_are_saved_count(model):
+    identity = identity_of(model, adapters=True)
+    buffered = copy.deepcopy(model)
+    buffered.model.register_buffer("bias_of_experts", torch.ones(3), persistent=True)
+    first = identity_of(buffered, adapters=True)
+    buffered.model.bias_of_experts[0] = 2.0
+    assert len({identity, first, identity_of(buffered, adapters=True)}) == 3
+    passing = copy.deepcopy(model)
+    passing.model.register_buffer("mask", torch.ones(3), persistent=False)
+    assert identity_of(passing, adapters=True) == identity
+
+
+@pytest.mark.parametrize(
+    ("rope", "longest", "depends"),
+    [
+        ({"rope_type": "default", "rope_theta": 1e4}, None, False),
+        ({"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}, None, False),
+        ({"rope_type": "longrope", "original_max_position_embeddings": 64}, 65, True),
+        ({"rope_type": "longrope", "original_max_position_embeddings": 64}, None, True),
+        ({"rope_type": "longrope", "original_max_position_embeddings": 64}, 64, False),
+        ({"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}, 257, True),
+        ({"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}, 256, False),
+        ({"full_attention": {"rope_type": "longrope", "original_max_position_embeddings": 64}}, 65, True),
+    ],
+)
+def test_ropes_that_read_the_longest_row_of_a_batch(model, rope, longest, depends):
+    model.config.rope_parameters = rope
+    assert bool(depends_on_batch(model, longest)) is depends

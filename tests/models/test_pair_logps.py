@@ -7,7 +7,7 @@ import torch
 from align.data.collate import PairCollator
 from align.data.prepare import prepare_pairs
 from align.models.logprobs import output_head
-from align.models.pair_logps import pair_logps, row_range
+from align.models.pair_logps import kept_tokens, pair_logps, row_range
 from tests.conftest import pair_rows
 
 
@@ -83,3 +83,12 @@ def test_squares_of_the_whole_vocabulary(model, batch):
     sides = [s.log_sum_sq[i][s.mask[i]] for s in (found.chosen, found.rejected) for i in range(4)]
     same(sides, plain)
     assert not found.chosen.log_sum_sq.requires_grad
+
+
+def test_what_was_kept_is_read_as_it_is():
+    """Padding counts nothing; a value that is no number is not taken for certainty."""
+    kept = torch.tensor([[-1.0, -2.0], [-3.0, torch.nan], [torch.nan, -1.0]])
+    mask = torch.tensor([[False, True, True], [False, True, False], [False, True, True]])
+    found = kept_tokens(kept, mask)
+    assert found.logp[:2].tolist() == [[-1.0, -2.0], [-3.0, 0.0]]
+    assert found.summed().logps.isnan().tolist() == [False, False, True]

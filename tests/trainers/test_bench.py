@@ -1,9 +1,13 @@
 """A recipe for a few steps: times that add up, tokens by hand, and nothing left behind."""
 
+import json
+import re
+
 import pytest
 
 from align import load_recipe
 from align.trainers.bench import PARTS, bench_recipe, say_figures
+from tests.conftest import pair_rows
 
 
 @pytest.fixture
@@ -57,3 +61,20 @@ def test_what_a_killed_one_left_is_in_nobodys_way(recipe, tmp_path):
     (left / "something").write_text("half")
     bench_recipe(loaded, steps=1, compare=False)
     assert not left.exists()
+
+
+@pytest.mark.parametrize(("run", "kept"), [("num_train_epochs: 1", True), ("max_steps: 3", False)])
+def test_the_reference_is_kept_where_the_whole_run_keeps_it(recipe, tmp_path, capsys, run, kept):
+    """Not where the few steps that are timed see all rows, which they never do; and of their rows alone."""
+    many = "".join(json.dumps(row) + "\n" for row in pair_rows(80))
+    (tmp_path / "many.jsonl").write_text(many)
+    text = recipe.read_text().replace("trainer: {", f"trainer: {{{run}, ")
+    recipe.write_text(re.sub(r"train: [^,]*,", f"train: {tmp_path / 'many.jsonl'},", text))
+    found = bench_recipe(load_recipe(recipe), steps=1, compare=False)
+    (arm,) = found["arms"].values()
+    say_figures(found)
+    out = capsys.readouterr().out
+    assert (arm["shares"]["reference"] == 0) is kept
+    assert (arm["reference_once"] is not None) is kept
+    assert ("once for all runs, the reference of 80 rows: about" in out) is kept
+    assert ("48 sequences computed" in out) is kept  # three steps of eight pairs

@@ -1,6 +1,9 @@
 """The reference on disk: the same training, nothing computed twice, checked, written as it goes."""
 
+import copy
+
 import datasets
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
@@ -14,7 +17,7 @@ from align.recipe.speed import OFF, SpeedSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.trainers import kept
 from align.trainers.d2o import D2OTrainer
-from tests.conftest import arguments, pair_rows
+from tests.conftest import arguments, pair_rows, tiny_config
 from tests.trainers.test_speed import data, fresh, logged, same_training
 
 CACHE = SpeedSettings(sharing=False, packing=False, tiling=False, cache=True)
@@ -105,14 +108,14 @@ def test_nothing_is_computed_again(tokenizer, tmp_path, monkeypatch, later):
 def test_rows_that_are_new_are_computed_alone(tokenizer, tmp_path, monkeypatch):
     trained(tokenizer, tmp_path / "first")
     counted = Counted(monkeypatch)
-    rows = datasets.concatenate_datasets([data(), datasets.Dataset.from_list(scored_alike())])
+    rows = datasets.concatenate_datasets([data(), datasets.Dataset.from_list(scored_alike(1))])
     trained(tokenizer, tmp_path / "second", train=rows)
     assert counted.sequences == [2]
 
 
-def scored_alike():
-    row = {**pair_rows(1)[0], "prompt": [{"role": "user", "content": "A prompt that is new?"}]}
-    return [{**row, "chosen_score": 0.5, "rejected_score": 0.1}]
+def scored_alike(count):
+    rows = [{**row, "prompt": [{"role": "user", "content": "A prompt that is new?"}]} for row in pair_rows(count)]
+    return [{**row, "chosen_score": 0.5, "rejected_score": 0.1} for row in rows]
 
 
 def test_other_weights_are_another_reference(tokenizer, tmp_path, monkeypatch):
@@ -164,6 +167,107 @@ def test_a_killed_run_loses_what_was_not_written(tokenizer, tmp_path, monkeypatc
     assert 0 < sum(counted.sequences) <= whole - sum(written)
 
 
+class Numbered:
+    """What a launch of two processes gathers, as this one sees it, and the other one with a number of its own."""
+
+    def __init__(self, accelerator, other):
+        self.accelerator, self.other = accelerator, other
+
+    def __getattr__(self, name):
+        return getattr(self.accelerator, name)
+
+    def gather(self, mine):
+        return torch.cat([mine, torch.full_like(mine, self.other)])
+
+
+def test_a_process_that_does_not_see_the_files_of_another(tokenizer, tmp_path, monkeypatch):
+    """Under auto nothing is kept, and the run trains; where it must be, it is an error."""
+    real = kept.Keeper.__init__
+
+    def init(self, reference, policy, accelerator, speed):
+        real(self, reference, policy, accelerator, speed)
+        self.accelerator = Numbered(accelerator, 3)
+
+    monkeypatch.setattr(kept.Keeper, "__init__", init)
+    monkeypatch.setattr(kept, "WAITS", (0.0, 0.0))
+    trainer = trained(tokenizer, tmp_path, SpeedSettings())
+    assert not isinstance(trainer.reference, KeptReference)
+    assert "does not see 3 sequences" in " ".join(trainer.speed.notes)
+    with pytest.raises(ValueError, match=r"speed.cache: true cannot be had: a process does not see 3 sequences"):
+        trained(tokenizer, tmp_path)
+
+
+def test_the_first_process_decides_what_is_missing(tokenizer, tmp_path, monkeypatch):
+    """One that looked earlier than it looks again, and computes what all others do."""
+    trainer = made(tokenizer, tmp_path)
+    keeper = trainer.keep_reference()
+    part = list(trainer.sequences_of(trainer.train_dataset))
+    early = LogpStore(tmp_path / "nothing")
+    early.folder = keeper.store.folder
+    keeper.store = early
+    monkeypatch.setattr(kept, "broadcast_object_list", lambda found: [[]])
+    assert len(early.missing(part)) > 0
+    assert keeper._missing(part) == []
+    assert early.missing(part) == []
+
+
+def test_what_is_not_finite_is_not_kept(tokenizer, tmp_path, monkeypatch):
+    real = kept.logps_of
+
+    def broken(*args, **options):
+        for batch in real(*args, **options):
+            yield [(i, logp * (torch.nan if i == 3 else 1.0)) for i, logp in batch]
+
+    monkeypatch.setattr(kept, "logps_of", broken)
+    trainer = trained(tokenizer, tmp_path, SpeedSettings())
+    assert not isinstance(trainer.reference, KeptReference)
+    assert "log-probabilities of 1 sequences are not finite" in " ".join(trainer.speed.notes)
+
+
+def test_kept_values_that_are_not_numbers_are_computed_again(tokenizer, tmp_path, monkeypatch, capsys):
+    trained(tokenizer, tmp_path / "first")
+    real = LogpStore.get
+    with monkeypatch.context() as broken:
+        broken.setattr(LogpStore, "get", lambda self, some: [values * np.nan for values in real(self, some)])
+        trainer = made(tokenizer, tmp_path / "second")
+        keeper = kept.Keeper(trainer.reference, trainer.model, trainer.accelerator, trainer.speed)
+        keeper.keep(trainer.sequences_of(trainer.train_dataset), "again")
+    assert "is computed again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [IndexError("no such position"), KeyError("layer"), AssertionError()], ids=repr)
+def test_models_that_fail_on_a_layout_are_computed_plainly(tokenizer, tmp_path, monkeypatch, error):
+    real = kept.logps_of
+
+    def failing(*args, **options):
+        if options["lay_out"] is not None:
+            raise error
+        return real(*args, **options)
+
+    monkeypatch.setattr(kept, "logps_of", failing)
+    assert isinstance(made(tokenizer, tmp_path, SpeedSettings()).keep_reference(), kept.Keeper)
+    error = torch.OutOfMemoryError("no memory")
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "another"))
+    with pytest.raises(torch.OutOfMemoryError):
+        made(tokenizer, tmp_path, SpeedSettings()).keep_reference()
+
+
+def test_samples_have_a_reference_that_is_another_model(tokenizer, tmp_path):
+    """It differs from the policy by nats at the start, kept or not."""
+    other = copy.deepcopy(fresh(tokenizer))
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    settings = D2oSettings(samples=3, max_new_tokens=6, batch_size=4)
+    options = {"cls": D2OTrainer, "d2o": settings, "objective": "d2o"}
+    runs = [
+        trained(tokenizer, tmp_path / str(i), s, samples_reference=copy.deepcopy(other), **options)
+        for i, s in enumerate((SpeedSettings(), OFF))
+    ]
+    same_training(*runs)
+    assert isinstance(runs[0].samples_reference, KeptReference)
+
+
 @pytest.mark.parametrize("reference", ["same", "base"])
 def test_negatives_and_samples(tokenizer, tmp_path, reference):
     settings = D2oSettings(samples=3, max_new_tokens=6, batch_size=4, samples_reference=reference)
@@ -212,13 +316,60 @@ def test_short_runs_compute_what_they_see(tokenizer, tmp_path):
     assert isinstance(trained(tokenizer, tmp_path / "3", SpeedSettings(), **short).reference, KeptReference)
 
 
-def test_rows_that_come_later_are_refused_in_words(tokenizer, tmp_path):
-    trainer = trained(tokenizer, tmp_path)
-    assert trainer.evaluate()["eval_loss"] == logged(trainer)[-1]["eval_loss"]
-    later = trainer._prepared(datasets.Dataset.from_list(scored_alike()), tokenizer, trainer.args, "later", {})
-    with pytest.raises(ValueError, match="give the rows to the trainer as eval_dataset"):
-        trainer.evaluate(later)
+@pytest.mark.parametrize("options", [{}, {"peft_config": LORA}], ids=["frozen", "adapters"])
+@pytest.mark.parametrize("setting", ["auto", True])
+def test_rows_that_come_later_are_computed_then(tokenizer, tmp_path, monkeypatch, options, setting):
+    """The reference's weights are put by, not lost; the policy has moved meanwhile."""
+    speed = SpeedSettings(sharing=False, packing=False, tiling=False, cache=setting)
+    runs = [trained(tokenizer, tmp_path / str(i), s, **options) for i, s in enumerate((speed, OFF))]
+    assert isinstance(runs[0].reference, KeptReference)
+    counted = Counted(monkeypatch)
+    found = []
+    for trainer in runs:
+        rows = datasets.Dataset.from_list(scored_alike(4))
+        later = trainer._prepared(rows, tokenizer, trainer.args, "later", {})
+        found.append([trainer.evaluate(later)["eval_loss"] for _ in range(2)])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert counted.sequences == [8]  # once
+    assert runs[0].evaluate()["eval_loss"] == pytest.approx(logged(runs[1])[-1]["eval_loss"], rel=1e-5)
 
 
 def test_objectives_without_a_reference_keep_nothing(tokenizer, tmp_path):
     assert trained(tokenizer, tmp_path, SpeedSettings(), objective="simpo").data_collator.kept is None
+    with pytest.raises(ValueError, match=r"speed.cache: true cannot be had: objective 'simpo' compares with no ref"):
+        trained(tokenizer, tmp_path, objective="simpo")
+
+
+def test_ropes_that_read_the_longest_row_keep_nothing(tokenizer, tmp_path):
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 16, "rope_theta": 1e4, "factor": 2.0}
+    model = type(fresh(tokenizer))(
+        tiny_config(tokenizer, rope_parameters={**rope, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4})
+    )
+    trainer = trained(tokenizer, tmp_path, SpeedSettings(), model=model)
+    assert not isinstance(trainer.reference, KeptReference)
+    assert "'longrope' depend on the longest row of a batch" in " ".join(trainer.speed.notes)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_weights_of_two_bytes_start_where_they_are(tokenizer, tmp_path, kind):
+    """Kept by packed rows and read beside padded ones: what differs is rounding, and no error."""
+    packed = SpeedSettings(sharing=True, packing=True, tiling=True, cache=True)
+    for i, speed in enumerate((packed, CACHE)):
+        trainer = trained(tokenizer, tmp_path / str(i), speed, model=fresh(tokenizer).to(kind))
+        assert isinstance(trainer.reference, KeptReference)
+        assert trainer.start_margin is not None
+
+
+def test_what_was_accepted_when_it_was_kept_is_no_error_at_the_start(tokenizer, tmp_path, monkeypatch):
+    """4 hundredths of a nat a token pass for rounding of bfloat16, a nat a token does not."""
+    real = LogpStore.get
+    for shift in (0.04, 1.0):
+        with monkeypatch.context() as shifted:
+            trainer = made(tokenizer, tmp_path, model=fresh(tokenizer).to(torch.bfloat16))
+            trainer.keep_reference()
+            shifted.setattr(LogpStore, "get", lambda self, some, s=shift: [v + s for v in real(self, some)])
+            if shift < 0.05:
+                trainer.train()
+                continue
+            with pytest.raises(ValueError, match="nats before the first update"):
+                trainer.train()

@@ -31,5 +31,6 @@ def test_sides_as_tensors():
     assert both_sides(LOGPS).shape == (2, 3)
     tokens = TokenLogps(logp=torch.tensor([[-1.0, -2.0]]), mask=torch.tensor([[True, True]]))
     plain = sequence_logps(PairTokenLogps(chosen=tokens, rejected=tokens))
-    assert [float(side) for side in plain] == pytest.approx([-3.0, -3.0])
+    assert [float(side.logps) for side in plain] == pytest.approx([-3.0, -3.0])
+    assert [int(side.lengths) for side in plain] == [2, 2]
     assert len(sequence_logps(PairTokenLogps(chosen=tokens, rejected=tokens, prompt=tokens))) == 3
