@@ -5,6 +5,7 @@ import contextlib
 import json
 import sys
 
+from align.cli.method import refuse_method
 from align.cli.recipe_arguments import add_recipe_arguments, recipe_of
 
 
@@ -24,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--steps must be at least 1, got {arguments.steps}")
     with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
         with stage("starting"):
+            refuse_method(arguments.recipe, "bench")
             recipe, _ = recipe_of(arguments)
             from align.trainers.bench import bench_recipe, say_figures
         found = bench_recipe(recipe, steps=arguments.steps, compare=not arguments.alone)

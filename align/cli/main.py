@@ -19,6 +19,8 @@ COMMANDS = {
     "recipes": "list, show or copy recipes, or bring one over from TRL, alignment-handbook or Axolotl",
     "objectives": "list the losses, or show what one of them is, needs, pulls at and becomes",
     "logic": "say what losses mean, compare them, and make losses of formulas",
+    "claims": "list, run or show what is claimed of the wings' methods, and what came out",
+    "probe": "say what a model's representations are like",
     "entangle": "measure how chosen and rejected gradients are entangled, pair by pair",
     "data": "check, preview or make preference pairs",
     "plot": "draw the curves of a run",

@@ -5,6 +5,7 @@ import contextlib
 import json
 import sys
 
+from align.cli.method import refuse_method
 from align.cli.recipe_arguments import add_recipe_arguments, recipe_of
 
 
@@ -20,6 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
         with stage("starting"):
+            refuse_method(arguments.recipe, "precompute")
             recipe, _ = recipe_of(arguments)
             from align.trainers.run import precompute_recipe
         found = precompute_recipe(recipe)

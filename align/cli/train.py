@@ -32,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, or only print the configuration."""
+    from align.cli.method import is_method, run_method_command
+
+    if is_method(arguments.recipe):
+        return run_method_command(arguments)
     if arguments.print_config:
         from align.recipe.load import build_recipe, load_tree
         from align.recipe.show import print_config

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import fields
 
+from align.cli.method import refuse_method
 from align.cli.recipe_arguments import add_recipe_arguments, recipe_of
 from align.models.gpus import OPTIONS, Gpus
 
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Clocks and bars stay out of what another program reads.
     with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
         with stage("starting"):
+            refuse_method(arguments.recipe, "validate")
             recipe, name = recipe_of(arguments)
             from align.trainers.validation import validate
 

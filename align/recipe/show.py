@@ -26,7 +26,11 @@ def print_config(recipe: Recipe, tree: RecipeTree) -> str:
     Raises:
         ValueError: as :func:`~align.recipe.resolve.as_mapping`.
     """
-    sections = as_mapping(recipe)
+    return settings_lines(as_mapping(recipe), tree)
+
+
+def settings_lines(sections: dict[str, Any], tree: RecipeTree) -> str:
+    """Return ``key = value  # origin`` for every setting of resolved sections, all of the trainer's among them."""
     sections["trainer"] = {name: sections["trainer"].get(name, _default(f)) for name, f in known_fields().items()}
     lines = [(key, dump(value, flow=True).removesuffix("...\n").strip()) for key, value in _leaves(sections)]
     widest_key = max(len(key) for key, _ in lines)

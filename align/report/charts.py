@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from align.report import entangled, overlays
 from align.report.look import COLOURS, MADE_BY, PIXELS_PER_INCH, legend, look, reach_of, save, steps_axis
+from align.report.method_figures import draw_figures, figure_keys
 from align.report.overlays import OVERLAYS, Overlay, draw_estimates, draw_overlay, has_estimates
 from align.report.overwriting import refuse_to_overwrite
-from align.report.panels import LOGPS, Panel, is_split, panels_of
+from align.report.panels import LOGPS, LOSS, Panel, is_split, panels_of
 from align.report.rewards import draw_histograms, draw_rewards, has_rewards, in_words
 from align.report.run_record import RunRecord
 from align.report.samples import lengths
@@ -83,7 +84,7 @@ class Drawn:
 def charts_of_run(run: RunRecord) -> list[Chart]:
     """Return the charts of one run: what it logged, then its samples before and after."""
     found = [_of_panel(panel, run) for panel in panels_of(run.rows, page=True)]
-    return found + _of_entanglement(run) + _of_samples(run)
+    return _of_method(run) + found + _of_entanglement(run) + _of_samples(run)
 
 
 def charts_of_runs(runs: Sequence[RunRecord]) -> list[Chart]:
@@ -137,14 +138,33 @@ def _of_panel(panel: Panel, run: RunRecord) -> Chart:
         return [] if panel.two_scales else [axes]
 
     split = "Dashed with dots: held out; pale: training." if is_split(panel, rows) and panel.name != "accuracy" else ""
+    title = "Loss, mean over rows" if run.method and panel.name == LOSS.name else panel.title
     return Chart(
         name=panel.name,
-        title=panel.title,
+        title=title,
         note=panel.note(rows),
         reading=" ".join(part for part in (split, panel.reading) if part),
         paint=paint,
         table=table_of_rows(rows, panel.keys),
     )
+
+
+def _of_method(run: RunRecord) -> list[Chart]:
+    keys = figure_keys(run)
+    if not keys:
+        return []
+    rows = run.rows
+    reach = reach_of([row["step"] for row in rows])
+    return [
+        Chart(
+            name="figures",
+            title="What evaluations said while it trained",
+            note="",
+            reading="The method's own figures, on data it does not train on.",
+            paint=lambda figure: _over_steps(figure, rows, lambda axes, at: draw_figures(axes, at, keys), reach),
+            table=table_of_rows(rows, keys),
+        )
+    ]
 
 
 def _of_entanglement(run: RunRecord) -> list[Chart]:

@@ -39,7 +39,7 @@ class Measure:
 def key_figures(runs: Sequence[RunRecord]) -> list[tuple[Measure, list[Cell | None]]]:
     """Return every figure that at least one of the runs has, with a cell for each run."""
     names = sides_of(*(run.rows for run in runs))
-    measures = [_change(side, names[side]) for side in SIDES] + list(MEASURES)
+    measures = [_change(side, names[side]) for side in SIDES] + list(MEASURES) + _of_methods(runs)
     table = [(measure, [measure.read(run) for run in runs]) for measure in measures]
     return [(measure, cells) for measure, cells in table if any(cells)]
 
@@ -49,6 +49,8 @@ def facts(run: RunRecord) -> dict[str, str]:
     summary, training = run.summary, mapping(run.summary.get("train"))
     counts = {noun: training.get(noun) for noun in ("pairs", "completions")}
     found = {
+        "method": run.method,
+        "paper": _text(summary.get("paper")),
         "objective": _objective(run),
         "model": _text(mapping(run.recipe.get("model")).get("path")),
         "reference": _text(summary.get("reference") or mapping(run.recipe.get("model")).get("reference")),
@@ -132,6 +134,20 @@ def _held_out(key: str, form: str = "{:.3f}", more: str = "", beside: str = "") 
     return read
 
 
+def _of_methods(runs: Sequence[RunRecord]) -> list[Measure]:
+    """Return the figures that methods of the wings say of themselves, by their own names."""
+    names = dict.fromkeys(name for run in runs for name in mapping(run.summary.get("figures")))
+    return [Measure(_METHOD, name.replace("_", " "), "", _own_figure(name)) for name in names]
+
+
+def _own_figure(name: str) -> Callable[[RunRecord], Cell | None]:
+    def read(run: RunRecord) -> Cell | None:
+        value = mapping(run.summary.get("figures")).get(name)
+        return Cell(f"{value:.4g}") if is_number(value) else None
+
+    return read
+
+
 def _estimate(*path: str, form: str = "{:.3f}") -> Callable[[RunRecord], Cell | None]:
     def read(run: RunRecord) -> Cell | None:
         values: Mapping[str, Any] = run.generation
@@ -187,6 +203,7 @@ def _entangled(name: str, form: str) -> Callable[[RunRecord], Cell | None]:
 _ENTANGLED = "Entanglement, measured pairs"
 LOGPS_GROUP, _ACCURACY, _GAIN, _COST = "Log-probability", "Held-out pairs", "Samples: gained", "Samples: paid"
 _AUC = "Held-out completions"
+_METHOD = "Figures of the method"
 _SIGNED = "{:+.3f}"
 MEASURES = (
     Measure(

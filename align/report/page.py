@@ -22,12 +22,13 @@ from align.report.samples import FIRST_SHOWN, MOST_SHOWN, beside_each_other, spa
 from align.report.words import Changes, change_in_words, changes, meaning
 
 PAGE_FILE = "report.html"
-FACTS_OF_SEVERAL = ("objective", "model", "reference", "state", "time", "peak memory", "folder")
-BRIEFLY = ("objective", "model", "state", "time")
+FACTS_OF_SEVERAL = ("method", "objective", "model", "reference", "state", "time", "peak memory", "folder")
+BRIEFLY = ("method", "paper", "objective", "model", "state", "time")
 SECTIONS = (
     ("what-happened", "What happened", "hero"),
     ("key-figures", "Key figures", "figures"),
     ("differences", "Differences", "differing"),
+    ("pictures", "Pictures", "pictures"),
     ("curves", "Curves", "charts"),
     ("samples", "Samples", "samples"),
     ("data", "Data and recipe", "runs"),
@@ -96,6 +97,7 @@ def _context(runs: Sequence[RunRecord], charts: Sequence[Chart]) -> dict[str, An
         "confidence": _confidence(runs),
         "by_delong": any(measure.label == "AUC" for measure, _ in rows),
         "differing": None if single else differences([run.recipe for run in runs]),
+        "pictures": [picture for run in seen for picture in run["pictures"]],
         "charts": [draw_on_page(chart) for chart in charts if chart is not hero],
         "samples": _samples(runs),
     }
@@ -118,7 +120,14 @@ def _seen(run: RunRecord, place: int, single: bool) -> dict[str, Any]:
         "moves": _moves(changes(run.rows)),
         "preparation": {f"{name.replace('_', '-')} data": text for name, text in preparation},
         "recipe_text": run.recipe_text,
+        "pictures": [_embedded(path, "" if single else f"{run.name}: ") for path in run.pictures],
     }
+
+
+def _embedded(path: Path, whose: str) -> dict[str, str]:
+    """Return a picture with what it is called, in the page itself."""
+    title = whose + path.stem.replace("_", " ").replace("-", " ")
+    return {"title": title, "data": base64.b64encode(path.read_bytes()).decode()}
 
 
 def _moves(found: Changes) -> list[tuple[str, str, str]]:

@@ -13,6 +13,7 @@ from align.report.samples import SAMPLES_FILE, Sample, read_samples
 from align.report.series import Rows
 
 RECIPE_FILE, SUMMARY_FILE = "recipe.yaml", "summary.json"
+PICTURES_FOLDER = "pictures"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,16 @@ class RunRecord:
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return bool(self.summary)
+
+    @property
+    def method(self) -> str:
+        """The method of the wings that it is a run of; empty for preference training."""
+        return str(self.recipe.get("method") or self.summary.get("method") or "")
+
+    @property
+    def pictures(self) -> list[Path]:
+        """Pictures that the run drew of itself."""
+        return sorted((self.path / PICTURES_FOLDER).glob("*.png"))
 
     @property
     def generation(self) -> Mapping[str, Any]:
@@ -125,6 +136,9 @@ def _missing(path: Path, rows: Rows, summary: Mapping[str, Any], recipe: str, sa
     """Return what the page has to do without, and why."""
     evaluated = any("eval_loss" in row for row in rows) or bool(summary.get("held_out"))
     generated = bool(summary.get("generation"))
+    of_method = "method" in summary or recipe.startswith("method:")
+    if of_method:  # such a run has figures and pictures of its own
+        evaluated = generated = True
     found = {
         f"The run has not finished: there is no {SUMMARY_FILE} yet, and figures are those of the log.": not summary,
         "Nothing was logged yet, so there are no curves.": not rows,

@@ -10,9 +10,12 @@ from align.cli.recipes import recipes_root, shipped
 from align.recipe.load import load_recipe
 from align.trainers.check import check
 from align.trainers.run import run_recipe
+from align.wings.method import WINGS
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+PREFERENCE = [path for path in RECIPES if path.parent.name not in WINGS]
+"""Those of methods are loaded and run by tests/wings/test_contract.py."""
 
 TINY_SYNTH = [
     *("data.train.synth.limit=16", "data.train.synth.samples=2", "data.train.synth.max_new_tokens=4"),
@@ -45,13 +48,13 @@ def test_the_first_lines_say_command_time_and_result(path):
     assert "Result:" in text
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PREFERENCE, ids=lambda path: path.stem)
 def test_every_recipe_loads_and_is_in_order(path, hh_or_pairs, model_dir):
     recipe = load_recipe(path, [*data_overrides(path, hh_or_pairs), *model_overrides(path, model_dir)])
     assert any(line.startswith("objective:") for line in check(recipe))
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PREFERENCE, ids=lambda path: path.stem)
 def test_every_recipe_runs_one_step_on_a_small_model(path, model_dir, hh_or_pairs, tmp_path):
     scorer = tmp_path / "vowels.py"
     scorer.write_text("def score(prompts, completions):\n    return [float(len(text)) for text in completions]\n")

@@ -1,0 +1,1 @@
+"""Wing: contrastive and self-supervised representation learning."""

@@ -1,0 +1,1 @@
+"""Embeddings that are judged by retrieval."""

@@ -1,0 +1,1 @@
+"""Losses of pairs, and what they do to embeddings."""

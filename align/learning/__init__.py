@@ -1,0 +1,1 @@
+"""Wing: supervision, sequence, theory of learning."""

@@ -1,0 +1,1 @@
+"""Small exact experiments on what can be proved."""

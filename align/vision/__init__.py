@@ -1,0 +1,1 @@
+"""Wing: image, dense prediction, generation, vision and language."""

@@ -1,0 +1,1 @@
+"""Parts that are hidden, from the network or by it."""

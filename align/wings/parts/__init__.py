@@ -1,0 +1,1 @@
+"""Parts that methods of all wings are made of, each written once."""

@@ -1,0 +1,46 @@
+"""``align data preview`` of pictures."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+from align.cli.data_pictures import is_pictures
+from align.cli.main import main
+
+
+def test_a_set_by_name_and_by_the_recipe_that_uses_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "preview", "coloured_digits"]) == 0
+    out = capsys.readouterr().out
+    assert "red zero" in out
+    assert "14 x 14, 3 channels" in out
+    assert (tmp_path / "coloured_digits.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["data", "preview", "contrastive/clip.yaml"]) == 2  # a file, or what comes with align
+    capsys.readouterr()
+    assert main(["data", "preview", "digits", "--json", "--picture", "sheet.png"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["train"] + found["held out"] == 1797
+    assert (tmp_path / found["picture"]).is_file()
+
+
+def test_ones_own_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("cats", "dogs"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for i in range(5):
+            Image.fromarray(np.full((9, 12, 3), 20 * i, dtype=np.uint8)).save(tmp_path / "mine" / name / f"{i}.png")
+    assert is_pictures("mine")
+    assert main(["data", "preview", "mine"]) == 0
+    assert "cats, dogs" in capsys.readouterr().out
+    (tmp_path / "mine.png").write_bytes(b"somebody's")
+    assert main(["data", "preview", "mine"]) == 2
+    assert (tmp_path / "mine.png").read_bytes() == b"somebody's"
+
+
+def test_what_is_no_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("{}")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "r.yaml").write_text("model: {path: x}\n")
+    assert not any(is_pictures(name) for name in ("rows.jsonl", "folder", "r.yaml", "someone/set"))
