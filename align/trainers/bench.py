@@ -56,7 +56,7 @@ def bench_recipe(recipe: Recipe, *, steps: int, compare: bool) -> dict[str, Any]
 
 def _measured(recipe: Recipe, steps: int) -> dict[str, Any]:
     trainer = dict(recipe.trainer) | {"max_steps": steps + WARM, "save_strategy": "no", "eval_strategy": "no"}
-    trainer |= {"load_best_model_at_end": False, "logging_steps": 1, "report_to": []}
+    trainer |= {"load_best_model_at_end": False, "eval_on_start": False, "logging_steps": 1, "report_to": []}
     aside = cache_root() / "bench" / f"{digest(recipe)}-{'off' if recipe.speed == OFF else 'on'}"
     short = replace(
         recipe,

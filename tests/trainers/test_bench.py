@@ -16,7 +16,8 @@ def recipe(tmp_path, model_dir, pairs_file, monkeypatch):
     path = tmp_path / "r.yaml"
     path.write_text(
         f"model: {{path: {model_dir}}}\ndata: {{train: {pairs_file}, eval_fraction: 0.2, max_length: 200}}\n"
-        "objective: dpo\ntrainer: {use_cpu: true, per_device_train_batch_size: 4, gradient_accumulation_steps: 2}\n"
+        "objective: dpo\ntrainer: {use_cpu: true, per_device_train_batch_size: 4, gradient_accumulation_steps: 2, "
+        "eval_strategy: steps, eval_steps: 2, eval_on_start: true}\n"
         f"output: {{dir: {tmp_path / 'run'}}}\n"
     )
     return path

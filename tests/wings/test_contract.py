@@ -59,7 +59,7 @@ def test_it_runs_every_arm_and_has_the_figures_of_its_claim(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_draws_pictures_and_the_seed_decides(name, tmp_path):
+def test_a_run_draws_pictures_and_the_same_seed_gives_the_same_figures(name, tmp_path):
     first = run_method(quick(name, tmp_path / "a"))
     again = run_method(quick(name, tmp_path / "b"))
     assert first["figures"] == pytest.approx(again["figures"], rel=1e-5, abs=1e-7)

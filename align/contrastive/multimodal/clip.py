@@ -220,7 +220,8 @@ class Words:
         from transformers import PreTrainedTokenizerFast
 
         special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-        return PreTrainedTokenizerFast(tokenizer_object=self.backend, model_max_length=self.length, **special)
+        made: Any = PreTrainedTokenizerFast
+        return made(tokenizer_object=self.backend, model_max_length=self.length, **special)
 
     def bags(self, ids: Tensor) -> Tensor:
         """Return each caption's words as shares that sum to 1, of shape (captions, words)."""
