@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-BATCH = 32
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -57,9 +57,9 @@ def run_claim(recipe: Path, folder: Path, tell: Callable[[str], None], *, called
     whole = build_method_recipe(tree)
     claim = claim_of(recipe)
     about = load(whole.method).about
-    name = recipe.stem
+    name, now = recipe.stem, digest(whole, with_claim=True)
     earlier = read_result(name, folder)
-    if earlier is not None and earlier["digest"] == digest(whole, with_claim=True):
+    if earlier is not None and earlier["digest"] == now:
         tell(f"{name}: there is a result of this recipe; remove {folder / f'{name}.json'} to run it again")
         return earlier
     runs = {} if earlier is None else {run["name"]: run for run in earlier["runs"]}
@@ -83,7 +83,7 @@ def run_claim(recipe: Path, folder: Path, tell: Callable[[str], None], *, called
         "cpu_seconds": round(sum(run["cpu_seconds"] for run in trials.done.values()), 1),
         "long": claim.long,
         "command": f"align claims run {shlex.quote(called or name)}",
-        "digest": digest(whole, with_claim=True),
+        "digest": now,
         "versions": versions(),
         "runs": [{"name": key, **run} for key, run in trials.done.items()],
     }
@@ -179,7 +179,7 @@ def _line(recipe: Path, folder: Path) -> dict[str, Any]:
         "interval": found.get("interval"),
         "seeds": len(found.get("seeds", [])),
         "seconds": found.get("seconds"),
-        "fresh": bool(found) and found["digest"] == digest(whole, with_claim=True),
+        "fresh": bool(found) and is_fresh(found, recipe),
     }
 
 

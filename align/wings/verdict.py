@@ -68,7 +68,7 @@ def effect_of(relation: Relation, claim: Claim, values: Mapping[str, Mapping[str
     by = f"{relation.by:.0%}" if relation.relative else f"{relation.by:g}"
     text = f"{relation.figure}: {arm} {'over' if relation.over else 'under'} {other} by {by}"
     # Two arms that do the same are not apart by nothing: an interval must lie beyond the level, not on it.
-    word = "inconclusive" if low == high == relation.by else _word(low, high, relation.by)
+    word = _word(low, high, relation.by, beyond=True)
     return Effect(text=text, value=value, low=low, high=high, level=relation.by, word=word, asserted=relation.asserted)
 
 
@@ -101,8 +101,8 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def _word(low: float, high: float, level: float) -> Word:
-    if low >= level:
+def _word(low: float, high: float, level: float, *, beyond: bool = False) -> Word:
+    if low > level or (low == level and not beyond):
         return "holds"
     return "does not hold" if high < level else "inconclusive"
 

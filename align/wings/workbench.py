@@ -97,6 +97,14 @@ class Workbench:
         """Share of the present stage that is done, in [0, 1]."""
         return 0.0 if self._trainer is None else self.step / max(1, self._trainer.state.max_steps)
 
+    def sgd(self, parameters: Any, momentum: float) -> torch.optim.Optimizer:
+        """Return stochastic gradient descent at the recipe's rate and decay, where a group has none of its own.
+
+        ``TrainingArguments`` name an ``sgd`` too, which has no momentum.
+        """
+        rate, decay = (float(self.recipe.trainer.get(name, 0.0)) for name in ("learning_rate", "weight_decay"))
+        return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay)
+
     def train(
         self,
         model: nn.Module,

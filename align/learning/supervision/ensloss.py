@@ -169,13 +169,7 @@ class EnsLoss(Method):
             found = {name: work.over(net, inputs[name])[:, 0] * signs[name] for name in inputs}
             return {f"{name}_accuracy": float((z > 0).double().mean()) for name, z in found.items()}
 
-        given = work.recipe.trainer
-        optimizer = torch.optim.SGD(
-            net.parameters(),
-            lr=given["learning_rate"],
-            momentum=settings.momentum,
-            weight_decay=given.get("weight_decay", 0.0),
-        )
+        optimizer = work.sgd(net.parameters(), settings.momentum)
         forced = {"max_grad_norm": settings.clip} if settings.loss == "exponential" else {}
         rows = Rows(inputs=inputs["train"], signs=signs["train"])
         work.train(net, self.losses, rows, figures=figures, couples_rows=True, optimizer=optimizer, **forced)

@@ -194,7 +194,13 @@ class Sla(Method):
         def figures() -> Mapping[str, float]:
             return {f"validation_{name}": value for name, value in self.accuracies(validation).items()}
 
-        work.train(self.net, self.losses, rows, figures=figures, optimizer=self.descent())
+        work.train(
+            self.net,
+            self.losses,
+            rows,
+            figures=figures,
+            optimizer=work.sgd(self.net.parameters(), self.settings.momentum),
+        )
         self.draw(work.data.test)
         return {**self.accuracies(work.data.test), **figures()}
 
@@ -220,11 +226,6 @@ class Sla(Method):
             further = {"transform": transforms} if self.settings.objective == "multi_task" else {}
             return {"classes": classes, **further}
         return {"joint": self.space.size, **({"single": classes} if self.settings.objective == "sla_sd" else {})}
-
-    def descent(self) -> torch.optim.Optimizer:
-        """Return stochastic gradient descent with momentum, at the recipe's rate and decay."""
-        rate, decay = (float(self.work.recipe.trainer.get(name, 0.0)) for name in ("learning_rate", "weight_decay"))
-        return torch.optim.SGD(self.net.parameters(), rate, momentum=self.settings.momentum, weight_decay=decay)
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
         """Return what each picture loses under all its transforms."""

@@ -274,7 +274,12 @@ class Ftwt(Method):
         dense = self.network("none")
         groups: list[dict[str, Any]] = [{"params": dense.parameters(), "lr": self.settings.dense_learning_rate}]
         work.train(
-            dense, self.losses, rows, stage="dense", optimizer=self.descent(groups), max_steps=self.settings.dense_steps
+            dense,
+            self.losses,
+            rows,
+            stage="dense",
+            optimizer=work.sgd(groups, self.settings.momentum),
+            max_steps=self.settings.dense_steps,
         )
         foreseen, before = self.seen(dense, train), self.seen(dense, work.data.test)
 
@@ -288,7 +293,7 @@ class Ftwt(Method):
         def figures() -> Mapping[str, float]:
             return {"validation_accuracy": accuracy(self.seen(net, validation), validation)}
 
-        work.train(net, self.losses, rows, figures=figures, optimizer=self.descent(groups))
+        work.train(net, self.losses, rows, figures=figures, optimizer=work.sgd(groups, self.settings.momentum))
         seen = self.seen(net, work.data.test)
         votes = self.costs([torch.ones_like(gate) for gate in seen.gates], kernel=1, places=[1] * len(seen.gates))
         predicted, realised = (1 - self.costs(masks) for masks in (foreseen.targets, seen.gates))
@@ -312,11 +317,6 @@ class Ftwt(Method):
         train = self.work.data.train
         with seeded(self.work.seed):
             return Gated(replace(self.settings, gates=gates), train.images.shape[1], len(train.classes))
-
-    def descent(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Return stochastic gradient descent with the recipe's rate and decay where a group has none of its own."""
-        rate, decay = (float(self.work.recipe.trainer.get(name, 0.0)) for name in ("learning_rate", "weight_decay"))
-        return torch.optim.SGD(groups, rate, momentum=self.settings.momentum, weight_decay=decay)
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
         """Return what each picture loses: the task, and while they are trained the predictors."""

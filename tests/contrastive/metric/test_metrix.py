@@ -16,29 +16,11 @@ from align.wings.parts.pairs import Pairs
 from align.wings.recipe import load_method_recipe
 from align.wings.run import run_method
 from align.wings.trainer import stacked
+from tests.alone import Alone
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
 LOSSES = ("contrastive", "multi_similarity", "proxy_anchor")
 MIXES = ("input", "feature", "embedding")
-
-
-class Alone:
-    """A workbench of one process."""
-
-    seed, step = 0, 0
-
-    def gather(self, rows):
-        return rows
-
-    def place(self, rows):
-        return torch.arange(len(rows))
-
-    def generator(self, what=0):
-        return torch.Generator().manual_seed(what)
-
-    def over(self, function, rows):
-        with torch.no_grad():
-            return function(rows)
 
 
 def made(**settings):

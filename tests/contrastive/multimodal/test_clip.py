@@ -16,20 +16,9 @@ from align.wings.networks import seeded
 from align.wings.recipe import load_method_recipe
 from align.wings.run import run_method
 from align.wings.trainer import stacked
+from tests.alone import Alone
 
 CAPTIONS = ("a photo of a red seven", "blue two written by hand", "this is a green one", "a photo of a red seven")
-
-
-class Alone:
-    """A workbench of one process."""
-
-    seed = 0
-
-    def gather(self, rows):
-        return rows
-
-    def place(self, rows):
-        return torch.arange(len(rows))
 
 
 def made(settings=None, captions=CAPTIONS):

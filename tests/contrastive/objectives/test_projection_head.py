@@ -19,19 +19,10 @@ from align.contrastive.objectives.projection_head import (
 from align.wings.networks import ConvEncoder, Projected, seeded
 from align.wings.parts.pairs import Pairs, cosines, info_nce
 from align.wings.views import Views
+from tests.alone import Alone
 
 SIZES = torch.tensor([1.0, 1.0, 0.6], dtype=torch.float64)
 NOISES = torch.tensor([0.1, 0.7, 0.1], dtype=torch.float64)
-
-
-class Alone:
-    """A workbench of one process."""
-
-    def gather(self, rows):
-        return rows
-
-    def place(self, rows):
-        return torch.arange(len(rows))
 
 
 def random(*shape, seed=0):

@@ -16,18 +16,9 @@ from align.contrastive.objectives.rankme import (
 from align.wings.parts.diagnostics import alpha_req, rankme, threshold_rank
 from align.wings.parts.pairs import Pairs, cosines, info_nce
 from align.wings.views import Views
+from tests.alone import Alone
 
 SETTINGS = RankMeSettings(temperatures=[0.1, 1.0], embeddings=[3, 6], width=4, features=8)
-
-
-class Alone:
-    """A workbench of one process."""
-
-    def gather(self, rows):
-        return rows
-
-    def place(self, rows):
-        return torch.arange(len(rows))
 
 
 def random(*shape, seed=0):

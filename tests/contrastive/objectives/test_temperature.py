@@ -20,22 +20,7 @@ from align.wings.networks import MLP, ConvEncoder, seeded
 from align.wings.parts.diagnostics import hardness, uniformity
 from align.wings.parts.pairs import Pairs, cosines, info_nce, simple
 from align.wings.views import Views
-
-
-class Alone:
-    """A workbench of one process, at some point of its training."""
-
-    seed, progress = 0, 0.0
-
-    def gather(self, rows):
-        return rows
-
-    def place(self, rows):
-        return torch.arange(len(rows))
-
-    def over(self, function, rows):
-        with torch.no_grad():
-            return function(rows)
+from tests.alone import Alone
 
 
 def random(*shape, seed=0):

@@ -17,27 +17,9 @@ from align.wings.parts.pairs import Pairs, info_nce
 from align.wings.recipe import load_method_recipe
 from align.wings.run import run_method
 from align.wings.trainer import COMPOSER_FILE, stacked
+from tests.alone import Alone
 
 SMALL = {"width": 4, "features": 8, "embedding": 8, "reach": 6, "select": 4}
-
-
-class Alone:
-    """A workbench of one process."""
-
-    seed, step, processes = 0, 0, 1
-
-    def gather(self, rows):
-        return rows
-
-    def place(self, rows):
-        return torch.arange(len(rows))
-
-    def generator(self, what=0):
-        return torch.Generator().manual_seed(what)
-
-    def over(self, function, rows):
-        with torch.no_grad():
-            return function(rows)
 
 
 @pytest.fixture(scope="module")
