@@ -97,7 +97,10 @@ def _gallery(found: Any, split: str, settings: Settings) -> Gallery:
             raise ValueError(f"{settings.path} has no column {column!r}" + did_you_mean(column, named))
     label = settings.label or ("label" if "label" in named else None)
     caption = settings.caption or next((name for name in ("caption", "text") if name in named), None)
-    images = torch.stack([_tensor(row[settings.image], settings) for row in rows])
+    try:
+        images = torch.stack([_tensor(row[settings.image], settings) for row in rows])
+    except OSError as error:  # what PIL raises of a file that is no picture names the file
+        raise ValueError(f"data.path: a file cannot be read as a picture: {error}; remove or replace it") from error
     labels, classes = _labels(rows, label, len(images))
     captions = tuple(str(row[caption]) for row in rows) if caption else ()
     return Gallery(images=images, labels=labels, classes=classes, captions=captions)

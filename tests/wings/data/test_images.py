@@ -202,3 +202,12 @@ def test_nothing_of_that_name_here_or_on_the_hub(path, tmp_path, monkeypatch):
 def test_settings_that_cannot_be(setting, value):
     with pytest.raises(ValueError, match=f"^{setting} must"):
         Settings(path="pets", **{setting: value})
+
+
+def test_a_file_that_is_no_picture_is_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "broken.png").write_text("no picture")
+    with pytest.raises(
+        ValueError, match=r"data.path: a file cannot be read as a picture: .*broken.png.*; remove or replace"
+    ):
+        load(Settings(path=str(tmp_path)))
