@@ -2,6 +2,6 @@
 
 import sys
 
-from align.cli.main import main
+from align.cli.main import ended, main
 
-sys.exit(main())
+sys.exit(ended(main()))

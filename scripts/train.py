@@ -2,6 +2,6 @@
 
 import sys
 
-from align.cli.main import main
+from align.cli.main import ended, main
 
-sys.exit(main(["train", *sys.argv[1:]]))
+sys.exit(ended(main(["train", *sys.argv[1:]])))

@@ -37,6 +37,7 @@ def main(out, file):
     for name in NAMES:
         setattr(dist, name, counted(name))
     sys.path.insert(0, str(Path(__file__).parents[1]))
+    from align.cli.main import ended
     from align.cli.main import main as align
     from align.trainers.base import AlignmentTrainer
 
@@ -59,7 +60,7 @@ def main(out, file):
         found.append({name: count for name, count in counts.items() if count})
     if dist.get_rank() == 0:
         Path(out).write_text(json.dumps(found))
-    return 0
+    return ended(0)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 def main(file):
     sys.path.insert(0, str(Path(__file__).parents[1]))
+    from align.cli.main import ended
     from align.cli.main import main as align
     from scripts.studies.fsdp_on_gloo import asked_for, use_fsdp_on_gloo
 
@@ -25,7 +26,7 @@ def main(file):
         code = align(["train", *words])
         if code:
             return code
-    return 0
+    return ended(0)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
 
 
+def ended(code: int) -> int:
+    """Close this process's connections to those it was launched with, its work done, and return its exit code.
+
+    Behind a failure they are left alone: closing could wait for a process that waits for this one.
+    """
+    if code == 0 and "align.trainers.engine" in sys.modules:
+        import_module("align.trainers.engine").leave_group()
+    return code
+
+
 def _as_text(word: str) -> str:
     """Return a word that begins with a minus and is no option, such as ``-log(w)``, so that argparse sees that."""
     return f" {word}" if re.match(r"-[^-]*\(", word) and not word.startswith("--") else word

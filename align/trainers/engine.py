@@ -3,6 +3,7 @@
 Which one it is, is accelerate's: a configuration file at launch (``accelerate_configs/``) decides, never the recipe.
 """
 
+import gc
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
@@ -75,6 +77,17 @@ def engine_of(accelerator: Accelerator) -> Engine:
             raise ValueError("FSDP1 is not supported: set fsdp_version: 2, as in accelerate_configs/fsdp2.yaml")
         return Engine(name="fsdp2", processes=processes)
     return Engine(name="ddp" if processes > 1 else "one process", processes=processes)
+
+
+def leave_group() -> None:
+    """Close this process's connections to the others, its work done; nothing where there is one process.
+
+    Left to the interpreter's end, a thread of the group that still holds a tensor asks for Python when it is gone, and
+    takes the process down: seldom, and after everything was written, but with an exit code that is not 0.
+    """
+    gc.collect()  # trainers stand in circles, and hold the group
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def fsdp_needs_gpu(device: torch.device) -> bool:

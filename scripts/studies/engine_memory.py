@@ -252,6 +252,7 @@ def main() -> int:
 
 def _worker(given: argparse.Namespace, out: Path) -> int:
     sys.path.insert(0, str(ROOT))
+    from align.trainers.engine import leave_group
     from scripts.studies.fsdp_on_gloo import asked_for, use_fsdp_on_gloo
 
     if asked_for():
@@ -259,6 +260,7 @@ def _worker(given: argparse.Namespace, out: Path) -> int:
     folder = out / "model"
     found = training(folder) if given.training else reference(folder, given.reference)
     (out / f"{given.name}-{os.environ['RANK']}.json").write_text(json.dumps(found) + "\n")
+    leave_group()
     return 0
 
 

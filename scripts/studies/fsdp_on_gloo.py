@@ -40,6 +40,6 @@ if __name__ == "__main__":
     if not asked_for():
         sys.exit("launch this with accelerate_configs/fsdp2.yaml")
     use_fsdp_on_gloo()
-    from align.cli.main import main
+    from align.cli.main import ended, main
 
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.exit(ended(main(["train", *sys.argv[1:]])))

@@ -387,12 +387,14 @@ def main() -> int:
 
 def _worker(engine: str, cases: Sequence[str], steps: int, out: Path) -> int:
     sys.path.insert(0, str(ROOT))
+    from align.trainers.engine import leave_group
     from scripts.studies.fsdp_on_gloo import asked_for, use_fsdp_on_gloo
 
     if asked_for():
         use_fsdp_on_gloo()
     for case in cases:
         train(case, ENGINES[engine], steps, place(out, engine, case, steps))
+    leave_group()
     return 0
 
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
 from align.trainers import engine
-from align.trainers.engine import Engine, check_continues, engine_of, rows_of_step, write_engine
+from align.trainers.engine import Engine, check_continues, engine_of, leave_group, rows_of_step, write_engine
 
 
 def accelerator(kind, processes=2, **state):
@@ -98,3 +98,11 @@ def test_a_damaged_note_of_the_engine_is_named(text, tmp_path):
     (tmp_path / "engine.json").write_text(text)
     with pytest.raises(ValueError, match=r"engine\.json is damaged"):
         check_continues(Engine(name="ddp", processes=2), 8, tmp_path)
+
+
+def test_the_group_is_left_behind(tmp_path):
+    leave_group()  # of no group
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    leave_group()
+    assert not torch.distributed.is_initialized()
