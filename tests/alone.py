@@ -11,6 +11,9 @@ class Alone:
     def gather(self, rows):
         return rows
 
+    def drawn(self, draw, rows):
+        return draw(rows)
+
     def place(self, rows):
         return torch.arange(len(rows))
 

@@ -30,7 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List, run or show."""
-    from align.wings.claims import claim_of, is_fresh, listed, read_result, results_folder, run_claim, told
+    from align.wings.claims import (
+        claim_of,
+        is_fresh,
+        is_of_same_code,
+        listed,
+        read_result,
+        results_folder,
+        run_claim,
+        told,
+    )
 
     if arguments.action == "ls":
         lines = listed(claimed(), arguments.out or results_folder())
@@ -46,12 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         found = read_result(recipe.stem, folder)
     if found is None:
         raise ValueError(f"the claim {recipe.stem!r} was not run: align claims run {arguments.name}")
-    fresh = is_fresh(found, recipe)
-    print(
-        json.dumps({**found, "fresh": fresh}, indent=2)
-        if arguments.json
-        else told(found, claim_of(recipe), fresh=fresh)
-    )
+    now = {"fresh": is_fresh(found, recipe), "same_code": is_of_same_code(found, recipe)}
+    print(json.dumps({**found, **now}, indent=2) if arguments.json else told(found, claim_of(recipe), **now))
     return 0
 
 
@@ -100,7 +105,9 @@ def table(lines: list[dict[str, Any]]) -> str:
             low, high = line["interval"]
             effect = f"{line['effect']:+.3g} [{low:+.3g}, {high:+.3g}]"
         seconds = "" if line["seconds"] is None else f"{line['seconds']:.0f}"
-        fresh = "" if line["verdict"] == "not run" else "yes" if line["fresh"] else "no"
+        fresh = ""
+        if line["verdict"] != "not run":
+            fresh = "no" if not line["fresh"] else "yes" if line["same_code"] else "code"
         rows.append(
             f"{line['name']:16} {line['wing']:12} {line['verdict']:14} {effect:28} {line['seeds'] or '':>5} "
             f"{seconds:>5}  {fresh:5}  {line['paper']}"

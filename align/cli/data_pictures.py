@@ -10,14 +10,14 @@ from typing import Any
 
 
 def is_pictures(name: str) -> bool:
-    """Whether a name is of pictures: a method's recipe, a set that comes with align, or a folder with image files."""
+    """Whether a name is of pictures: a method's recipe, a set that comes with align, or a folder of pictures."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         from align.cli.method import is_method
 
         return is_method(name)
     if path.is_dir():
-        return any(file.suffix.lower() in _SUFFIXES for file in path.rglob("*"))
+        return any(file.suffix.lower() in _SUFFIXES for file in path.rglob("*")) or _saved_with_pictures(path)
     if path.exists() or path.suffix:
         return False
     from align.wings.sources import names
@@ -26,6 +26,16 @@ def is_pictures(name: str) -> bool:
 
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+
+
+def _saved_with_pictures(folder: Path) -> bool:
+    """Whether ``datasets`` saved the folder, and it is of pictures, not of preferences that have some beside them."""
+    for file in folder.rglob("dataset_info.json"):
+        columns = json.loads(file.read_text(encoding="utf-8")).get("features") or {}
+        kinds = {one.get("_type") for one in columns.values() if isinstance(one, dict)}
+        if "Image" in kinds and not {"chosen", "rejected", "completion"} & set(columns):
+            return True
+    return False
 
 
 def preview_pictures(arguments: argparse.Namespace) -> int:

@@ -69,12 +69,25 @@ def free_memory(device: torch.device, root: Path = Path("/")) -> Memory:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return Memory(kind="GPU memory", available=free, total=total, source="torch.cuda.mem_get_info")
-    machine = _machine(root)
-    own = _resident(root)
-    group = min(_groups(root), key=lambda memory: memory.available, default=machine)
-    least = min(machine, group, key=lambda memory: memory.available)
-    available = min(least.available + own, least.total)
-    return Memory(kind="memory", available=available, total=least.total, source=least.source)
+    least = _least(root)
+    available = min(least.available + _resident(root), least.total)
+    return replace(least, available=available)
+
+
+def memory_left(device: torch.device, *, sharers: int = 1, root: Path = Path("/")) -> Memory:
+    """Return the memory of a device that this process, as it is, can still take.
+
+    Args:
+        device: that training uses.
+        sharers: processes of the run on this machine; a CPU's memory is divided among them.
+        root: where ``proc`` and ``sys`` are.
+    """
+    if device.type == "cuda":
+        memory = free_memory(device, root)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return replace(memory, available=memory.available + unused)
+    least = _least(root)
+    return replace(least, available=least.available // sharers)
 
 
 def measure_speed(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> Speed:
@@ -129,6 +142,12 @@ def _machine(root: Path) -> Memory:
         return Memory(kind="memory", available=available, total=total, source="MemAvailable")
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Memory(kind="memory", available=total, total=total, source="all memory of the machine")
+
+
+def _least(root: Path) -> Memory:
+    """Return what the machine or its tightest control group leaves, whichever is less."""
+    machine = _machine(root)
+    return min([machine, *_groups(root)], key=lambda memory: memory.available)
 
 
 def _resident(root: Path) -> int:

@@ -29,6 +29,9 @@ class SpeedSettings:
     """Compute log-probabilities in tiles of tokens and vocabulary, and again in the backward, without their table."""
     cache: Choice = "auto"
     """Keep the reference's log-probabilities on disk, for this run and for others with the same reference and rows."""
+    checkpointing: Choice = "auto"
+    """Compute activations again in the backward instead of keeping them: a third more time, far less memory. ``auto``
+    does where they would not fit into what is free; false leaves it to ``trainer.activation_checkpointing`` alone."""
 
     def __post_init__(self) -> None:
         if self.token_budget is not None and self.token_budget < 2:
@@ -37,7 +40,7 @@ class SpeedSettings:
             raise ValueError("token_budget does not apply: packing is off")
 
 
-OFF = SpeedSettings(sharing=False, packing=False, tiling=False, cache=False)
+OFF = SpeedSettings(sharing=False, packing=False, tiling=False, cache=False, checkpointing=False)
 
 
 def build_speed(node: Node) -> SpeedSettings:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class RunFolder:
         begun = path.is_dir() and any(file.name not in (LOCK_FILE, RECIPE_FILE, INPUTS_FILE) for file in path.iterdir())
         if begun and (path / RECIPE_FILE).is_file():
             cls(path)._refuse_other_recipe(recipe)
-            _refuse_other_inputs(path, recipe)
+            refuse_other_inputs(path, digests_of(input_files(recipe)))
         elif begun:
             raise ValueError(f"output.dir {path} holds files that are no run; choose another folder")
         return cls(path)
@@ -84,8 +84,12 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with written_whole(self.path / RECIPE_FILE) as partial:
             partial.write_text(resolved_yaml(recipe), encoding="utf-8")
+        self.write_inputs(digests_of(input_files(recipe)))
+
+    def write_inputs(self, digests: Mapping[str, str]) -> None:
+        """Note the digests of what a run reads, by path."""
         with written_whole(self.path / INPUTS_FILE) as partial:
-            partial.write_text(json.dumps(_inputs(recipe), indent=2) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
 
     def summary(self) -> dict[str, Any] | None:
         """Return the summary of a finished run, or None."""
@@ -132,23 +136,28 @@ def _whole(checkpoint: Path) -> bool:
     return True
 
 
-def _inputs(recipe: Recipe) -> dict[str, str]:
-    """Return the SHA-256 of every file whose content decides what the run does."""
+def digests_of(files: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file's content, by its path."""
     digests = {}
-    for path in input_files(recipe):
+    for path in files:
         with path.open("rb") as file:
             digests[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
 
 
-def _refuse_other_inputs(path: Path, recipe: Recipe) -> None:
+def refuse_other_inputs(path: Path, digests: Mapping[str, str]) -> None:
+    """Refuse a folder whose run read something else at one of these paths.
+
+    Raises:
+        ValueError: naming the path.
+    """
     file = path / INPUTS_FILE
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    changed = [name for name, digest in _inputs(recipe).items() if before.get(name, digest) != digest]
+    changed = [name for name, digest in digests.items() if before.get(name, digest) != digest]
     if changed:
         raise ValueError(
-            f"{changed[0]} has changed since the run in {path} began; name another output.dir for a run with the file "
-            "as it is now"
+            f"{changed[0]} has changed since the run in {path} began; name another output.dir for a run with it as it "
+            "is now"
         )
 
 

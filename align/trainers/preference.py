@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import datasets
+import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
@@ -36,6 +37,7 @@ from align.recipe.schema import EvaluationSettings
 from align.recipe.speed import SpeedSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
+from align.trainers.activations import Activations, checkpoints, longest_over
 from align.trainers.comparing import ComparingTrainer
 from align.trainers.engine import Engine
 from align.trainers.few_rows import few_rows
@@ -103,6 +105,7 @@ class PreferenceTrainer(ComparingTrainer):
             policy = add_adapter(policy, peft_config)
         self.before_wrapping(policy)
         self.speed = Speed(speed, self.keeps_rows_apart(), policy)
+        self.activations = Activations(self.speed.settings.checkpointing, args, policy)
         self.objective: Objective = self._checked(objective)
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
         needed = self.objective.needs_reference
@@ -183,16 +186,18 @@ class PreferenceTrainer(ComparingTrainer):
             padded: positions of the rows that a model computes.
             laid: positions of what it gets in their place where they are laid out; None where they are not.
         """
-        if self.speed.settled:
+        packing = cast(Packing | None, getattr(self.data_collator, "packing", None))
+        trains = model.training and torch.is_grad_enabled()
+        weighs = trains and self.activations.undecided and not self.engine.shards_weights
+        if self.speed.settled and not weighs:
             return
+        few = few_rows(batch, None if packing is None else lambda rows: self.lay_out(packing, rows))
 
         def both(some: Mapping[str, Tensor]) -> list[SequenceLogps]:
             kept = isinstance(self.reference, KeptReference)
             other = None if kept else self.under_reference(model, lambda reference: forward(reference, some))
             return [each for logps in (forward(model, some), other) if logps is not None for each in sequences(logps)]
 
-        packing = cast(Packing | None, getattr(self.data_collator, "packing", None))
-        few = few_rows(batch, None if packing is None else lambda rows: self.lay_out(packing, rows))
         with without_dropout(model):
             self.speed.settle(
                 lambda: both(few),
@@ -202,7 +207,18 @@ class PreferenceTrainer(ComparingTrainer):
                 exact=self.exact,
                 device=self.accelerator.device,
             )
-        self._lay_out_no_more()
+            self._lay_out_no_more()
+            if weighs:
+                positions = padded if laid is None or not self.speed.packs else laid
+                note = self.activations.decide(
+                    model,
+                    lambda policy: forward(policy, few),
+                    positions=positions.numel() * longest_over(batch, self.train_dataset),
+                    optimizer=self.optimizer,
+                    accelerator=self.accelerator,
+                )
+                self.speed.notes.append(note)
+                say(f"speed: {note}")
 
     def lay_out(self, packing: Packing, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Return the layout of rows of a batch, as its collator makes it."""
@@ -291,7 +307,7 @@ def one_a_row(losses: Tensor, like: Tensor, method: str, row: str) -> Tensor:
 
 def _let_inputs_have_gradients(policy: Any, args: TrainingArguments) -> None:
     """Under activation checkpointing, nothing under a frozen embedding would have a gradient else."""
-    if has_adapter(policy) and (args.gradient_checkpointing or args.activation_checkpointing):
+    if has_adapter(policy) and checkpoints(args):
         policy.enable_input_require_grads()
 
 

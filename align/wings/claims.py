@@ -15,6 +15,7 @@ from align.report.look import save
 from align.wings.claim import Claim
 from align.wings.claim_picture import picture_of
 from align.wings.method import About
+from align.wings.provenance import code_digest
 from align.wings.recipe import build_method_recipe, digest, method_tree
 from align.wings.registry import load
 from align.wings.trials import Store, Trials
@@ -57,10 +58,10 @@ def run_claim(recipe: Path, folder: Path, tell: Callable[[str], None], *, called
     whole = build_method_recipe(tree)
     claim = claim_of(recipe)
     about = load(whole.method).about
-    name, now = recipe.stem, digest(whole, with_claim=True)
+    name, now, code = recipe.stem, digest(whole, with_claim=True), code_digest(whole.method, whole.data)
     earlier = read_result(name, folder)
-    if earlier is not None and earlier["digest"] == now:
-        tell(f"{name}: there is a result of this recipe; remove {folder / f'{name}.json'} to run it again")
+    if earlier is not None and (earlier["digest"], earlier.get("code")) == (now, code):
+        tell(f"{name}: there is a result of this recipe and code; remove {folder / f'{name}.json'} to run it again")
         return earlier
     runs = {} if earlier is None else {run["name"]: run for run in earlier["runs"]}
     store = Store(folder / f"{name}.runs", runs)
@@ -84,6 +85,7 @@ def run_claim(recipe: Path, folder: Path, tell: Callable[[str], None], *, called
         "long": claim.long,
         "command": f"align claims run {shlex.quote(called or name)}",
         "digest": now,
+        "code": code,
         "versions": versions(),
         "runs": [{"name": key, **run} for key, run in trials.done.items()],
     }
@@ -160,8 +162,8 @@ def listed(recipes: Mapping[str, Path], folder: Path) -> list[dict[str, Any]]:
     """Return what ``align claims ls`` says of every recipe with a claim.
 
     Returns:
-        ``name``, ``wing``, ``paper``, ``verdict``, ``effect``, ``interval``, ``seeds`` (how many), ``seconds`` and
-        ``fresh`` of each; None and ``not run`` where there is no result.
+        ``name``, ``wing``, ``paper``, ``verdict``, ``effect``, ``interval``, ``seeds`` (how many), ``seconds``,
+        ``fresh`` (of the present recipe) and ``same_code`` of each; None and ``not run`` where there is no result.
     """
     return [_line(path, folder) for _, path in sorted(recipes.items(), key=lambda item: item[1].stem)]
 
@@ -180,6 +182,7 @@ def _line(recipe: Path, folder: Path) -> dict[str, Any]:
         "seeds": len(found.get("seeds", [])),
         "seconds": found.get("seconds"),
         "fresh": bool(found) and is_fresh(found, recipe),
+        "same_code": bool(found) and is_of_same_code(found, recipe),
     }
 
 
@@ -189,7 +192,14 @@ def is_fresh(result: Mapping[str, Any], recipe: Path) -> bool:
     return same
 
 
-def told(result: Mapping[str, Any], claim: Claim, *, fresh: bool = True) -> str:
+def is_of_same_code(result: Mapping[str, Any], recipe: Path) -> bool:
+    """Return whether the modules that decide a result's figures are as they were when it was run."""
+    whole = build_method_recipe(method_tree(recipe))
+    same: bool = result.get("code") == code_digest(whole.method, whole.data)
+    return same
+
+
+def told(result: Mapping[str, Any], claim: Claim, *, fresh: bool = True, same_code: bool = True) -> str:
     """Return a result as text for a terminal: what is claimed, arms with their figures, relations, verdict."""
     shown = shown_figures(claim)
     arms = result["arms"]
@@ -214,6 +224,8 @@ def told(result: Mapping[str, Any], claim: Claim, *, fresh: bool = True) -> str:
     ]
     if not fresh:
         lines.append("  the recipe has changed since: the command runs what is missing, and judges anew")
+    if not same_code:
+        lines.append("  the method's code, or that of its data and parts, has changed since: the command runs it again")
     return "\n".join(lines)
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 BATCH = 32
+HALF = (0.5,)
+"""Mean and deviation that pictures are normalised by where a model says none, as ViT's are: from [0, 1] to [-1, 1]."""
 
 
 @torch.no_grad()
@@ -17,7 +19,7 @@ def embed_texts(model: str, file: Path, *, rows: int, pool: str) -> Tensor:
     Args:
         model: as a recipe's ``model.path``.
         file: a text a line; empty lines are left out.
-        rows: most lines.
+        rows: most lines, chosen by chance, always the same ones.
         pool: ``mean`` over tokens, ``last`` or ``first`` token.
 
     Raises:
@@ -25,7 +27,8 @@ def embed_texts(model: str, file: Path, *, rows: int, pool: str) -> Tensor:
     """
     from align.models.load import Source, load_model, load_tokenizer
 
-    texts = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()][:rows]
+    texts = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    texts = [texts[row] for row in some(len(texts), rows)]
     if len(texts) < 2:
         raise ValueError(f"--data {file}: needs at least two lines of text, and has {len(texts)}")
     source = Source(path=model, dtype=torch.float32, device=torch.device("cpu"))
@@ -48,7 +51,7 @@ def embed_pictures(model: str, folder: Path, *, rows: int, pool: str) -> Tensor:
     Args:
         model: a folder or hub name of a vision model of transformers (ViT, CLIP, DINOv2, ...).
         folder: of pictures.
-        rows: most pictures.
+        rows: most pictures, chosen by chance, always the same ones.
         pool: over patches, as :func:`embed_texts`.
 
     Raises:
@@ -64,16 +67,41 @@ def embed_pictures(model: str, folder: Path, *, rows: int, pool: str) -> Tensor:
         raise ValueError(f"{model} is no vision model that transformers can read: {error}") from error
     config = getattr(network.config, "vision_config", network.config)
     body = getattr(network, "vision_model", network)
-    size, channels = getattr(config, "image_size", None), getattr(config, "num_channels", 3)
-    if not isinstance(size, int):
-        raise ValueError(f"{model} has no image_size: it is no model of pictures")
+    prepared = preparation(model)
+    size, channels = _size(config, prepared), getattr(config, "num_channels", 3)
+    if size is None:
+        raise ValueError(
+            f"{model} has no image_size, and no size in preprocessor_config.json: it is no model of pictures"
+        )
     data = load(Settings(path=str(folder), size=size, grey=channels == 1))
-    images = torch.cat([data.train.images, data.test.images])[:rows]
+    images = torch.cat([data.train.images, data.test.images])
+    mean, deviation = (
+        torch.tensor(prepared.get(name) or HALF).view(1, -1, 1, 1) for name in ("image_mean", "image_std")
+    )
     found = []
-    for batch in torch.split(images, BATCH):
-        states = body(pixel_values=2 * batch - 1).last_hidden_state
+    for batch in torch.split(images[some(len(images), rows)], BATCH):
+        states = body(pixel_values=(batch - mean) / deviation).last_hidden_state
+        if states.ndim == 4:  # of a convolutional network: channels, then places
+            states = states.flatten(2).transpose(1, 2)
         found.append(pooled(states, torch.ones(states.shape[:2], dtype=torch.long), pool))
     return torch.cat(found).float()
+
+
+def preparation(model: str) -> dict[str, Any]:
+    """Return what a model's ``preprocessor_config.json`` says; nothing where it has none, or normalises nothing."""
+    from transformers import ImageProcessingMixin
+
+    try:
+        found: dict[str, Any] = ImageProcessingMixin.get_image_processor_dict(model)[0]
+    except (OSError, ValueError):
+        return {}
+    as_it_is = {"image_mean": [0.0], "image_std": [1.0]}
+    return found if found.get("do_normalize", True) else {**found, **as_it_is}
+
+
+def some(count: int, most: int) -> list[int]:
+    """Return up to ``most`` of ``count`` rows, in order, chosen by chance: files are often sorted by class."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most].sort().values.tolist()
 
 
 def pooled(states: Tensor, mask: Tensor, pool: str) -> Tensor:
@@ -93,6 +121,16 @@ def pooled(states: Tensor, mask: Tensor, pool: str) -> Tensor:
     else:
         chosen = places.masked_fill(mask == 0, mask.shape[1]).argmin(1)
     return states[torch.arange(len(states)), chosen]
+
+
+def _size(config: Any, prepared: dict[str, Any]) -> int | None:
+    """Return the pixels a side that a network takes, by its own configuration or by what prepares its pictures."""
+    said = getattr(config, "image_size", None) or prepared.get("crop_size") or prepared.get("size")
+    if isinstance(said, dict):
+        said = said.get("height") or said.get("shortest_edge")
+    if isinstance(said, list | tuple):
+        said = said[0]
+    return said if isinstance(said, int) else None
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from align.wings.processes import BatchNorm1d, BatchNorm2d
+
 
 class ConvEncoder(nn.Module):
     """Three or more convolutions with batch norm, each halving the picture, then the mean over places.
@@ -23,7 +25,7 @@ class ConvEncoder(nn.Module):
         widths = [channels, *(width * 2**i for i in range(depth - 1)), features]
         layers: list[nn.Module] = []
         for into, out in pairwise(widths):
-            layers += [nn.Conv2d(into, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+            layers += [nn.Conv2d(into, out, 3, stride=2, padding=1, bias=False), BatchNorm2d(out), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
         self.features = features
 
@@ -47,7 +49,7 @@ class MLP(nn.Module):
         for place, (into, out) in enumerate(pairwise(widths)):
             layers.append(nn.Linear(into, out))
             if place < len(widths) - 2:
-                layers += [nn.BatchNorm1d(out)] if norm else []
+                layers += [BatchNorm1d(out)] if norm else []
                 layers.append(nn.ReLU())
         self.layers = nn.Sequential(*layers)
 

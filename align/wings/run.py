@@ -1,8 +1,10 @@
 """A method's recipe from start to end: data, the method on its workbench, figures, pictures, summary."""
 
 import importlib.metadata
+import json
 import random
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from align.data.cache import written_whole
 from align.report.console import is_main, say
 from align.report.run_record import RECIPE_FILE
-from align.trainers.folder import INPUTS_FILE, LOCK_FILE, MODEL_FOLDER, RunFolder
+from align.trainers.folder import INPUTS_FILE, LOCK_FILE, MODEL_FOLDER, RunFolder, digests_of, refuse_other_inputs
 from align.wings.recipe import MethodRecipe, digest, load_method_recipe, resolved_yaml
 from align.wings.registry import load
 from align.wings.sources import load_data
@@ -29,7 +31,7 @@ class MethodFolder(RunFolder):
         """Find the recipe's folder without writing to it.
 
         Raises:
-            ValueError: the folder holds a run of another recipe, or files that no run put there.
+            ValueError: the folder holds a run of another recipe or of other pictures, or files that no run put there.
         """
         path = Path(recipe.output.dir or f"runs/{name}-{digest(recipe)}").expanduser().resolve()
         if not is_main() or not path.exists():
@@ -44,6 +46,8 @@ class MethodFolder(RunFolder):
                 f"output.dir {path} holds a run of another recipe; choose another output.dir, or leave it out to get "
                 "a folder a recipe"
             )
+        if begun:
+            refuse_other_inputs(path, own_pictures(recipe))
         return cls(path)
 
     def write_method_recipe(self, recipe: MethodRecipe) -> None:
@@ -51,6 +55,17 @@ class MethodFolder(RunFolder):
         self.path.mkdir(parents=True, exist_ok=True)
         with written_whole(self.path / RECIPE_FILE) as partial:
             partial.write_text(resolved_yaml(recipe), encoding="utf-8")
+        self.write_inputs(own_pictures(recipe))
+
+
+def own_pictures(recipe: MethodRecipe) -> dict[str, str]:
+    """Return the path of a user's own folder of pictures with a digest of all that is in it; nothing for other data."""
+    path = getattr(recipe.data_settings, "path", None)
+    folder = Path(path or "").expanduser().resolve()
+    if path is None or not folder.is_dir():
+        return {}
+    files = digests_of(sorted(file for file in folder.rglob("*") if file.is_file()))
+    return {str(folder): sha256(json.dumps(files).encode()).hexdigest()}
 
 
 def run_method(recipe: MethodRecipe, *, name: str | None = None) -> dict[str, Any]:

@@ -68,12 +68,12 @@ class MethodTrainer(AlignmentTrainer):
         )
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train; every process draws its own augmentations, from the seed and its number.
+        """Train; processes draw alike, and each takes what is of its own rows (:func:`~align.wings.processes.drawn`).
 
         Raises:
             ValueError: rows that are compared with each other would be filled up with copies.
         """
-        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        processes = self.accelerator.num_processes
         together = self._together(self.args.train_batch_size)
         short = len(self.train_dataset) % together  # type: ignore[arg-type]
         if self._couples_rows and processes > 1 and short and not self.args.dataloader_drop_last:
@@ -81,8 +81,6 @@ class MethodTrainer(AlignmentTrainer):
                 f"trainer.dataloader_drop_last: the last batch of an epoch has {short} of {together} rows, and on "
                 "several processes it would be filled up with copies, which every row is compared with; set it to true"
             )
-        if rank:
-            torch.manual_seed(self.args.seed + 1_000_003 * rank)
         return super().train(*args, **kwargs)
 
     def row_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:

@@ -13,6 +13,7 @@ from align.data.cache import written_whole
 from align.recipe.tree import RecipeTree
 from align.wings.claim import Claim
 from align.wings.gallery import Splits
+from align.wings.provenance import code_digest
 from align.wings.recipe import MethodRecipe, build_method_recipe, digest, with_overrides
 from align.wings.run import on
 from align.wings.sources import load_data
@@ -37,8 +38,9 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Of its file: arm, seed and digest."""
-        return f"{self.arm}-{self.seed}-{digest(self.recipe)}"
+        """Of its file: arm, seed, and digests of recipe and code."""
+        code = code_digest(self.recipe.method, self.recipe.data)
+        return f"{self.arm}-{self.seed}-{digest(self.recipe)}-{code}"
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from align.wings.extras import needed
+from align.wings.processes import own, processes
 
 
 class Views(nn.Module):
@@ -26,14 +27,24 @@ class Views(nn.Module):
         steps += [augment.RandomHorizontalFlip(p=0.5)] if flip else []
         steps += [augment.RandomBrightness((1 - jitter, 1 + jitter)), augment.RandomContrast((1 - jitter, 1 + jitter))]
         steps += [augment.RandomGaussianNoise(std=noise, p=1.0)] if noise else []
-        self.augment = nn.Sequential(*steps)
+        self.steps = nn.ModuleList(steps)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Return one view of each picture."""
-        found: Tensor = self.augment(images)
+        """Return one view of each picture; of several processes, those that one with all pictures would draw."""
+        found = images
+        for step in self.steps:
+            found = step(found, params=_of_own(step, found.shape))
         return found
 
     def two(self, images: Tensor) -> Tensor:
         """Return two views of each picture, all first ones before all second ones."""
         return torch.cat([self(images), self(images)])
+
+
+def _of_own(step: nn.Module, shape: torch.Size) -> dict[str, Tensor]:
+    """Return what one of kornia's augmentations draws for all processes' pictures, cut to this one's."""
+    rows = shape[0] * processes()
+    drawn = step.forward_parameters(torch.Size((rows, *shape[1:])))  # type: ignore[operator]
+    cut = {name: value[own(shape[0])] if len(value) == rows else value for name, value in drawn.items()}
+    return {**cut, "forward_input_shape": torch.tensor(shape)}

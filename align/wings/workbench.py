@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
@@ -20,6 +19,7 @@ from align.report.run_record import PICTURES_FOLDER
 from align.trainers.base import gather_with_gradient
 from align.trainers.folder import RunFolder
 from align.wings.gallery import Splits
+from align.wings.processes import drawn, own, processes
 from align.wings.recipe import MethodRecipe
 from align.wings.trainer import Losses, MethodTrainer
 
@@ -74,16 +74,19 @@ class Workbench:
         """Return the rows of all processes, one after the other, with gradient."""
         return gather_with_gradient(rows) if self.processes > 1 else rows
 
+    def drawn(self, draw: Callable[[int], Tensor], rows: int) -> Tensor:
+        """Return what is drawn for this process's rows of a batch, alike for any number of processes."""
+        return drawn(draw, rows)
+
     @property
     def processes(self) -> int:
         """How many processes train together."""
-        there = torch.distributed.is_available() and torch.distributed.is_initialized()
-        return torch.distributed.get_world_size() if there else 1
+        return processes()
 
     def place(self, rows: Tensor) -> Tensor:
         """Return where this process's rows are among :meth:`gather`'s."""
-        rank = torch.distributed.get_rank() if self.processes > 1 else 0
-        return torch.arange(len(rows), device=rows.device) + rank * len(rows)
+        found = own(len(rows))
+        return torch.arange(found.start, found.stop, device=rows.device)
 
     # ---- training ----------------------------------------------------------------------------------------------
 

@@ -21,7 +21,9 @@ def test_the_list_has_every_method(capsys):
     lines = json.loads(out)
     assert code == 0
     assert {line["name"] for line in lines} == set(modules())
-    assert {"name", "wing", "paper", "verdict", "effect", "interval", "seeds", "seconds", "fresh"} == set(lines[0])
+    assert {"name", "wing", "paper", "verdict", "effect", "interval", "seeds", "seconds", "fresh", "same_code"} == set(
+        lines[0]
+    )
     code, out, _ = said(capsys, "ls")
     assert code == 0
     assert len(out.splitlines()) == len(lines) + 1

@@ -38,6 +38,26 @@ def test_ones_own_folder(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "mine.png").read_bytes() == b"somebody's"
 
 
+def test_a_folder_that_datasets_saved(tmp_path, capsys, monkeypatch):
+    import datasets
+
+    monkeypatch.chdir(tmp_path)
+    pictures = [Image.fromarray(np.full((9, 9, 3), 20 * i, dtype=np.uint8)) for i in range(10)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    rows = datasets.Dataset.from_dict({"image": pictures, "label": [i % 2 for i in range(10)]}, features=features)
+    rows.save_to_disk("one")
+    datasets.DatasetDict(train=rows, test=rows).save_to_disk("split")
+    rows.rename_column("label", "chosen").save_to_disk("preferences")
+    capsys.readouterr()
+    for name, count in (("one", 8), ("split", 10)):
+        assert is_pictures(name)
+        assert main(["data", "preview", name]) == 0
+        out = capsys.readouterr().out
+        assert "cat, dog" in out
+        assert out.split("train:")[1].split()[0] == str(count)
+    assert not is_pictures("preferences")
+
+
 def test_what_is_no_pictures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text("{}")

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from align.models.machine import Speed, free_memory, measure_speed
+from align.models.machine import Speed, free_memory, measure_speed, memory_left
 
 CPU = torch.device("cpu")
 GIB = 2**30
@@ -71,6 +71,12 @@ def test_a_machine_that_has_no_such_files_says_what_it_has(tmp_path):
     memory = free_memory(CPU, tmp_path)
     assert memory.available == memory.total > 0
     assert memory.source == "all memory of the machine"
+
+
+def test_what_is_left_is_shared_and_what_this_process_holds_is_gone(root):
+    assert memory_left(CPU, root=root).available == 10 * GIB
+    memory = memory_left(CPU, sharers=4, root=root)
+    assert (memory.available, memory.total) == (10 * GIB // 4, 16 * GIB)
 
 
 def test_this_machine_has_memory():

@@ -73,7 +73,7 @@ def test_freshness_is_of_the_present_recipe(recipe, tmp_path):
     assert (before["verdict"], before["fresh"], before["effect"]) == ("not run", False, None)
     run_claim(recipe, tmp_path, lambda line: None)
     (after,) = listed({"mine": recipe}, tmp_path)
-    assert list(after) == ["name", "wing", "paper", "verdict", "effect", "interval", "seeds", "seconds", "fresh"]
+    assert list(after)[:9] == ["name", "wing", "paper", "verdict", "effect", "interval", "seeds", "seconds", "fresh"]
     assert (after["name"], after["wing"], after["seeds"], after["fresh"]) == ("mine", "contrastive", 3, True)
     recipe.write_text(TEXT.replace("[11, 12, 13]", "[11, 12, 14]"))
     assert not listed({"mine": recipe}, tmp_path)[0]["fresh"]
@@ -81,6 +81,20 @@ def test_freshness_is_of_the_present_recipe(recipe, tmp_path):
     assert not is_fresh(result, recipe)
     assert "the recipe has changed since" in told(result, claim, fresh=False)
     assert "the recipe has changed since" not in told(result, claim)
+
+
+def test_a_result_of_other_code_is_told_and_run_again(recipe, tmp_path, monkeypatch):
+    run_claim(recipe, tmp_path, lambda line: None)
+    assert listed({"mine": recipe}, tmp_path)[0]["same_code"]
+    for module in (claims, trials):
+        monkeypatch.setattr(module, "code_digest", lambda method, source: "another")
+    (line,) = listed({"mine": recipe}, tmp_path)
+    assert (line["fresh"], line["same_code"]) == (True, False)
+    result, claim = read_result("mine", tmp_path), build_method_recipe(method_tree(recipe)).claim
+    assert "has changed since: the command runs it again" in told(result, claim, same_code=False)
+    said = []
+    assert run_claim(recipe, tmp_path, said.append)["code"] == "another"
+    assert sum("s; about" in line for line in said) == 6
 
 
 def test_a_recipe_without_a_claim_and_a_broken_result(recipe, tmp_path):

@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from align.wings.embedding import embed_pictures, embed_texts, pooled
+from align.wings.embedding import embed_pictures, embed_texts, pooled, preparation, some
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,55 @@ def test_pictures_of_a_folder_are_embedded(vit, tmp_path):
     found = embed_pictures(str(vit), tmp_path, rows=8, pool="mean")
     assert found.shape == (8, 16)
     assert torch.linalg.matrix_rank(found) > 1
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).save(tmp_path / f"{i:02}.png")
+    return tmp_path
+
+
+def test_pictures_are_normalised_as_the_model_says(vit, folder, tmp_path_factory):
+    import shutil
+
+    half = embed_pictures(str(vit), folder, rows=8, pool="mean")
+    own = tmp_path_factory.mktemp("own") / "vit"
+    shutil.copytree(vit, own)
+
+    def said(**words):
+        (own / "preprocessor_config.json").write_text(json.dumps(words))
+        return embed_pictures(str(own), folder, rows=8, pool="mean")
+
+    torch.testing.assert_close(said(image_mean=[0.5] * 3, image_std=[0.5] * 3), half)
+    other = said(image_mean=[0.48, 0.45, 0.4], image_std=[0.27, 0.26, 0.27])
+    assert (other - half).abs().max() > 1e-3
+    raw = said(image_mean=[0.48, 0.45, 0.4], image_std=[0.27, 0.26, 0.27], do_normalize=False)
+    torch.testing.assert_close(raw, said(image_mean=[0.0], image_std=[1.0]))
+    assert preparation(str(vit)) == {}
+
+
+def test_a_convolutional_network_is_embedded_by_its_places(folder, tmp_path_factory):
+    from transformers import ResNetConfig, ResNetModel
+
+    torch.manual_seed(0)
+    model = tmp_path_factory.mktemp("resnet")
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    ResNetModel(ResNetConfig(**sizes)).save_pretrained(model)
+    with pytest.raises(ValueError, match="no image_size, and no size in preprocessor_config"):
+        embed_pictures(str(model), folder, rows=8, pool="mean")
+    (model / "preprocessor_config.json").write_text('{"crop_size": {"height": 32, "width": 32}}')
+    found = embed_pictures(str(model), folder, rows=8, pool="mean")
+    assert found.shape == (8, 16)
+    assert torch.linalg.matrix_rank(found) > 1
+
+
+def test_rows_are_chosen_by_chance_and_always_the_same():
+    chosen = some(100, 10)
+    assert chosen == some(100, 10) == sorted(set(chosen))
+    assert max(chosen) > 50  # not the first ones
+    assert some(5, 10) == [0, 1, 2, 3, 4]
 
 
 def test_what_is_no_vision_model_is_refused(tmp_path):

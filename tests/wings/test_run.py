@@ -65,6 +65,31 @@ def test_the_report_shows_figures_curves_and_pictures(finished, tmp_path):
     assert "no held-out set" not in text
 
 
+def test_pictures_of_ones_own_that_changed_are_noticed(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    def paint(name, value):
+        Image.fromarray(np.full((8, 8, 3), value, dtype=np.uint8)).save(pictures / f"{name}.png")
+
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    paint("a", 10)
+    (tmp_path / "r.yaml").write_text(f"method: rankme\ndata: {{path: {pictures}}}\noutput: {{dir: {tmp_path}/run}}\n")
+    recipe = load_method_recipe(tmp_path / "r.yaml")
+    MethodFolder.of(recipe, "x").write_method_recipe(recipe)
+    (tmp_path / "run" / "summary.json").write_text("{}")
+    assert MethodFolder.of(recipe, "x").summary() == {}
+    paint("a", 11)
+    with pytest.raises(ValueError, match=r"pictures has changed since the run in .*name another output.dir"):
+        run_method(recipe)
+    paint("a", 10)
+    assert run_method(recipe) == {}
+    paint("b", 10)
+    with pytest.raises(ValueError, match="pictures has changed since"):
+        run_method(recipe)
+
+
 class Odd:
     least_classes = 1
 

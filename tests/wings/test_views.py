@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from align.wings import processes, views
 from align.wings.views import Views
 
 
@@ -79,3 +80,19 @@ def test_no_gradient_goes_through():
     images = torch.rand(2, 1, 16, 16, requires_grad=True)
     assert not Views(16).two(images).requires_grad
     assert not list(Views(16).parameters())
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_two_processes_see_what_one_with_all_pictures_would(monkeypatch, noise):
+    images, views_of = torch.rand(8, 3, 16, 16), Views(16, noise=noise)
+    torch.manual_seed(5)
+    whole = views_of(images)
+    for module in (processes, views):
+        monkeypatch.setattr(module, "processes", lambda: 2)
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        torch.manual_seed(5)
+        parts.append(views_of(images[4 * rank : 4 * rank + 4]))
+    torch.testing.assert_close(torch.cat(parts), whole)
+    assert not torch.equal(parts[0], parts[1])

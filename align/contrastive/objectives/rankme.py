@@ -22,6 +22,8 @@ from align.wings.views import Views
 from align.wings.workbench import Workbench
 
 CRITERIA = ("rankme", "rankme_of_features", "threshold_rank", "alpha_req")
+WIDTH = "width_of_head"
+"""No criterion but a control: a rank cannot be above it, so that knowing the width alone may order the encoders."""
 
 
 def criteria(features: Tensor, embeddings: Tensor) -> dict[str, float]:
@@ -158,6 +160,7 @@ class RankMe(Method):
         """Return how the criteria do, the chosen one's also without a name, and what picking by chance loses."""
         linear = columns["linear"]
         found = {"best_linear": max(linear), "regret_by_chance": max(linear) - sum(linear) / len(linear)}
+        found[f"spearman_{WIDTH}"] = rank_correlation([float(width) for _, width in self.settings.members], linear)
         for name in CRITERIA:
             found[f"spearman_{name}"] = rank_correlation(columns[name], linear)
             found[f"regret_{name}"] = regret(columns[name], linear)
@@ -167,6 +170,7 @@ class RankMe(Method):
             "regret": found[f"regret_{chosen}"],
             "spearman_knn": rank_correlation(columns[chosen], columns["knn"]),
             "lead_over_features": found["spearman_rankme"] - found["spearman_rankme_of_features"],
+            "lead_over_width": found["spearman_rankme"] - found[f"spearman_{WIDTH}"],
             "saved_over_chance": found["regret_by_chance"] - found[f"regret_{chosen}"],
             **found,
         }

@@ -175,10 +175,11 @@ class Temperature(Method):
         """Return what each picture loses, the mean over its two views."""
         _, embedded = model(self.views.two(batch["images"]))
         index = batch["index"].repeat(2)
-        table = cosines(embedded, self.work.gather(embedded))
+        everyones = self.work.gather(embedded)
+        table = cosines(embedded, everyones)
         pairs = Pairs.among(index, self.work.gather(index), self.work.place(index))
         losses = self.objective(table, pairs).view(2, -1).mean(0)
-        evenness = uniformity(embedded.detach())
+        evenness = uniformity(everyones.detach())
         self.net.remember(evenness, self.work.progress)
         hit = pairs.positive.gather(
             1, table.masked_fill(~(pairs.positive | pairs.negative), -2).argmax(1, keepdim=True)

@@ -281,15 +281,9 @@ class Sla(Method):
         shown = test.take(torch.randperm(len(test), generator=self.work.generator())[:6])
         made = self.transform(shown.images)
         answers = {name: part.cpu() for name, part in self.net(made.to(self.work.device)).items()}
-        of_each = self.by_transform(answers).argmax(-1).flatten().tolist()
+        each = answers["classes"] if "classes" in answers else self.space.by_transform(answers["joint"])
+        of_each = each.argmax(-1).flatten().tolist()
         titles = [f"taken for {test.classes[label]}" for label in of_each]
         columns = self.space.transforms
         caption = "each picture under every transform"
         self.work.picture("transforms", lambda: contact_sheet(made.flatten(0, 1), titles, columns, caption))
-
-    def by_transform(self, answers: Heads) -> Tensor:
-        """Return class logits of each transformed picture, among the labels of its own transform, (n, M, N)."""
-        if "classes" in answers:
-            return answers["classes"]
-        parts = answers["joint"].view(-1, self.space.transforms, self.space.classes, self.space.transforms)
-        return parts.diagonal(dim1=1, dim2=3).transpose(1, 2)

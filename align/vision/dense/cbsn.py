@@ -15,6 +15,7 @@ from align.wings.extras import needed
 from align.wings.gallery import Gallery, Rows
 from align.wings.method import Method, method
 from align.wings.networks import seeded
+from align.wings.processes import drawn
 from align.wings.workbench import Workbench
 
 CELL = 2
@@ -51,7 +52,8 @@ def shuffled_up(coarse: Tensor, stride: int) -> Tensor:
 def random_cells(images: Tensor) -> Tensor:
     """Return which pixel of each 2 x 2 cell is kept, of shape (n, height / 2, width / 2), numbers 0 ... 3."""
     n, _, height, width = images.shape
-    return torch.randint(CELL**2, (n, height // CELL, width // CELL), device=images.device)
+    cells = drawn(lambda rows: torch.randint(CELL**2, (rows, height // CELL, width // CELL)), n)
+    return cells.to(images.device)
 
 
 def subsampled(images: Tensor, cells: Tensor) -> Tensor:
@@ -100,7 +102,8 @@ def normalised(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def turned(images: Tensor) -> Tensor:
     """Return each square picture turned by a random number of right angles, and mirrored half the time."""
-    turns, mirrored = torch.randint(4, (len(images),)).tolist(), (torch.rand(len(images)) < 0.5).tolist()
+    turns = drawn(lambda rows: torch.randint(4, (rows,)), len(images)).tolist()
+    mirrored = (drawn(torch.rand, len(images)) < 0.5).tolist()
     rows = [torch.rot90(image, k, (1, 2)) for image, k in zip(images, turns, strict=True)]
     return torch.stack([row.flip(2) if flip else row for row, flip in zip(rows, mirrored, strict=True)])
 

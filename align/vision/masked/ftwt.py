@@ -16,6 +16,7 @@ from align.wings.gallery import Gallery, Rows
 from align.wings.method import Method, method
 from align.wings.networks import seeded
 from align.wings.parts.selection import by_mass, largest, straight_through
+from align.wings.processes import BatchNorm2d, drawn
 from align.wings.workbench import Workbench
 
 KERNEL = 3
@@ -88,9 +89,9 @@ def places_of(size: Sequence[int], strides: Sequence[int]) -> list[int]:
     return found
 
 
-def shuffled(mask: Tensor) -> Tensor:
-    """Return masks that keep as many channels of each row as the given ones, chosen at random."""
-    return mask.gather(1, torch.rand(mask.shape, device=mask.device).argsort(1))
+def shuffled(mask: Tensor, scores: Tensor) -> Tensor:
+    """Return masks that keep as many channels of each row as the given ones, those that random scores choose."""
+    return mask.gather(1, scores.to(mask.device).argsort(1))
 
 
 def widest(scales: Tensor, share: float) -> Tensor:
@@ -119,7 +120,7 @@ class Block(nn.Module):
     def __init__(self, into: int, out: int, stride: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(into, out, KERNEL, stride=stride, padding=KERNEL // 2, bias=False)
-        self.norm = nn.BatchNorm2d(out)
+        self.norm = BatchNorm2d(out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return activations of shape (n, out, height, width)."""
@@ -191,8 +192,11 @@ class Gated(nn.Module):
             return gate if self.settings.mode == "joint" else gate.detach()
         if self.settings.gates == "none":
             return torch.ones_like(target)
-        mask = self.static[layer].expand_as(target)
-        return shuffled(mask) if self.settings.gates == "random" else mask
+        mask: Tensor = self.static[layer].expand_as(target)
+        if self.settings.gates == "static":
+            return mask
+        n, width = mask.shape
+        return shuffled(mask, drawn(lambda rows: torch.rand(rows, width), n) if self.training else torch.rand(n, width))
 
 
 # ---- the method ----------------------------------------------------------------------------------------------------
@@ -273,14 +277,8 @@ class Ftwt(Method):
         rows = Rows(pixel_values=train.images, labels=train.labels)
         dense = self.network("none")
         groups: list[dict[str, Any]] = [{"params": dense.parameters(), "lr": self.settings.dense_learning_rate}]
-        work.train(
-            dense,
-            self.losses,
-            rows,
-            stage="dense",
-            optimizer=work.sgd(groups, self.settings.momentum),
-            max_steps=self.settings.dense_steps,
-        )
+        sgd, steps = work.sgd(groups, self.settings.momentum), self.settings.dense_steps
+        work.train(dense, self.losses, rows, stage="dense", optimizer=sgd, max_steps=steps)
         foreseen, before = self.seen(dense, train), self.seen(dense, work.data.test)
 
         net = self.network(self.settings.gates)

@@ -327,7 +327,8 @@ class Mp3(Method):
     def place_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
         """Return what each picture loses by where its patches are put."""
         images = batch["images"]
-        context = random_context(len(images), self.grid[0] * self.grid[1], self.settings.masked).to(images.device)
+        patches, masked = self.grid[0] * self.grid[1], self.settings.masked
+        context = self.work.drawn(lambda rows: random_context(rows, patches, masked), len(images)).to(images.device)
         logits, counted = model(images, context), self.counted(images)
         width = self.settings.smoothing * (1 - self.work.progress)
         losses = position_losses(logits, smoothed_positions(*self.grid, width).to(images.device), counted)

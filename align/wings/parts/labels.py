@@ -27,13 +27,15 @@ class JointLabels:
         """Return the joint labels of classes and transforms."""
         return labels * self.transforms + transform
 
-    def aggregate(self, logits: Tensor) -> Tensor:
-        """Return class logits: of each transformed picture only the logits of its own transform, averaged.
+    def by_transform(self, logits: Tensor) -> Tensor:
+        """Return class logits: of each transformed picture the logits of its own transform, of shape (n, M, classes).
 
         Args:
             logits: of shape (n, M, classes * M), the m-th of the picture under transform m.
         """
-        n = len(logits)
-        by_transform = logits.view(n, self.transforms, self.classes, self.transforms)
-        own = torch.diagonal(by_transform, dim1=1, dim2=3)  # (n, classes, M)
-        return own.mean(-1)
+        by_transform = logits.view(len(logits), self.transforms, self.classes, self.transforms)
+        return torch.diagonal(by_transform, dim1=1, dim2=3).transpose(1, 2)
+
+    def aggregate(self, logits: Tensor) -> Tensor:
+        """Return :meth:`by_transform`'s mean over the transforms, of shape (n, classes)."""
+        return self.by_transform(logits).mean(1)

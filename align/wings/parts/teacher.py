@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Teacher(nn.Module):
-    """A copy of a network that is not trained.
+    """A copy of a network that is not trained; as a module of what is trained, it is kept in its checkpoints.
 
     Args:
         network: what it is a copy of.

@@ -68,7 +68,7 @@ def test_the_criterion_chooses_whose_figures_are_the_runs(criterion):
         "linear": [0.1, 0.2, 0.6],
         "knn": [0.2, 0.1, 0.5],
     }
-    found = RankMe(RankMeSettings(criterion=criterion)).figures(columns)
+    found = RankMe(RankMeSettings(criterion=criterion, temperatures=[0.2])).figures(columns)
     for name, correlation, lost in zip(CRITERIA, (1, -1, 0, 0.5), (0, 0.5, 0.3, 0.4), strict=True):
         assert found[f"spearman_{name}"] == pytest.approx(correlation)
         assert found[f"regret_{name}"] == pytest.approx(lost)
@@ -77,6 +77,8 @@ def test_the_criterion_chooses_whose_figures_are_the_runs(criterion):
     assert found["regret_by_chance"] == pytest.approx(0.3)
     assert found["saved_over_chance"] == pytest.approx(0.3 - found["regret"])
     assert found["lead_over_features"] == pytest.approx(2)
+    assert found["spearman_width_of_head"] == pytest.approx(1)  # the heads are 2, 8 and 64 wide
+    assert found["lead_over_width"] == pytest.approx(0)
     assert found["best_linear"] == 0.6
 
 

@@ -207,7 +207,7 @@ def test_one_picture_is_judged_by_the_labels_of_no_turn_and_all_by_their_own():
     single, aggregated = method.classified({"joint": logits})
     assert single.tolist() == [[0, 1, 2]]
     torch.testing.assert_close(aggregated, own.mean(0)[None])
-    assert torch.equal(method.by_transform({"joint": logits})[0], own)
+    assert torch.equal(method.space.by_transform(logits)[0], own)
 
 
 def test_the_single_head_answers_where_there_is_one():

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from align.vision.masked import mp3
 from align.vision.masked.mp3 import Classifier, Encoder, Locator, Mp3, Mp3Settings
 from align.wings.gallery import Gallery, Splits
+from tests.alone import Alone
 
 SMALL = Mp3Settings(width=8, heads=2, layers=2, patch=4)
 PATCHES = 9
@@ -29,7 +30,7 @@ def shuffled(images, order):
 
 def method(**settings):
     made = Mp3(Mp3Settings(width=8, heads=2, layers=2, **settings))
-    made.work, made.grid = SimpleNamespace(progress=0.0), (3, 3)
+    made.work, made.grid = Alone(), (3, 3)
     torch.manual_seed(0)
     net = Encoder(16, made.settings)
     return made, Locator(net, 8, PATCHES)

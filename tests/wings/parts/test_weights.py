@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from align.wings.parts import weights
 from align.wings.parts.weights import SampleWeights, to_mean_one
 
 
@@ -25,6 +26,27 @@ def test_many_steps_are_the_sigmoid_of_the_summed_difference():
         weights.update(index, losses)
     closed = torch.sigmoid(0.1 * (history[..., 0] - history[..., 1]).sum(0))
     torch.testing.assert_close(weights(index)[:, 0], closed.float())
+
+
+def test_every_process_takes_the_steps_of_all(monkeypatch):
+    alone, together = SampleWeights(4, rate=0.5), SampleWeights(4, rate=0.5)
+    losses = torch.randn(4, 2)
+    alone.update(torch.arange(4), losses)
+    monkeypatch.setattr(weights, "processes", lambda: 2)
+    monkeypatch.setattr(
+        weights, "gather_with_gradient", lambda rows: torch.arange(4) if rows.ndim == 1 else 0.5 * losses.double()
+    )
+    found = together.update(torch.tensor([2, 3]), losses[2:])
+    torch.testing.assert_close(together.logits, alone.logits)
+    torch.testing.assert_close(found, alone(torch.tensor([2, 3])))
+
+
+def test_shares_are_kept_with_the_network():
+    kept = SampleWeights(3)
+    kept.update(torch.tensor([1]), torch.tensor([[5.0, 0.0]]))
+    other = SampleWeights(3)
+    other.load_state_dict(kept.state_dict())
+    assert torch.equal(other(torch.arange(3)), kept(torch.arange(3)))
 
 
 def test_a_step_of_some_leaves_the_others():

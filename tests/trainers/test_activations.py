@@ -1,0 +1,171 @@
+"""What a forward keeps, measured; when it is computed again; and that training stays the same either way."""
+
+import datasets
+import pytest
+import torch
+from peft import LoraConfig
+from torch import nn
+from transformers import LlamaForCausalLM
+
+from align import PairTrainer, UnpairedTrainer
+from align.models.machine import Memory
+from align.recipe.speed import OFF, SpeedSettings
+from align.trainers import activations
+from align.trainers.activations import kept_a_position, longest_over, size, still_to_come
+from tests.conftest import arguments, pair_rows, tiny_config
+
+AUTO = SpeedSettings(cache=False)
+LORA = LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def fresh(tokenizer):
+    torch.manual_seed(0)
+    return LlamaForCausalLM(tiny_config(tokenizer, initializer_range=0.2))
+
+
+@pytest.fixture
+def little(monkeypatch):
+    """Pretend that a device has next to nothing left."""
+    left = Memory(kind="memory", available=1000, total=1000, source="a test")
+    monkeypatch.setattr(activations, "memory_left", lambda device, sharers: left)
+
+
+def trained(tokenizer, folder, speed=AUTO, cls=PairTrainer, model=None, **options):
+    changes = options.pop("changes", {})
+    trainer = cls(
+        fresh(tokenizer) if model is None else model,
+        arguments(folder, max_steps=3, learning_rate=1e-3, logging_steps=1, **changes),
+        train_dataset=datasets.Dataset.from_list(pair_rows(12)),
+        processing_class=tokenizer,
+        speed=speed,
+        **options,
+    )
+    trainer.train()
+    return trainer
+
+
+def computed_again(trainer):
+    return any(getattr(module, "gradient_checkpointing", False) is True for module in trainer.model.modules())
+
+
+def losses(trainer):
+    return [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
+
+
+def said(trainer):
+    (note,) = [note for note in trainer.speed.notes if "for the backward" in note or "in the backward" in note]
+    return note
+
+
+class Toy(nn.Module):
+    """Keeps its hidden state, and what squares it: 8 and 8 numbers a position."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 8)
+
+    def get_input_embeddings(self):
+        return self.embedding
+
+    def forward(self, ids):
+        hidden = self.embedding(ids)
+        return hidden.exp() ** 2
+
+
+def test_what_is_kept_is_counted_once_and_weights_are_not():
+    ids = torch.zeros(3, 5, dtype=torch.long)
+    model = Toy()
+    kept = kept_a_position(model, lambda: model(ids))
+    # exp keeps its result, which the square keeps too; an embedding keeps the ids
+    assert kept == 8 * 4 + 8
+    assert not model.embedding._forward_hooks
+    with torch.no_grad():
+        assert kept_a_position(model, lambda: model(ids)) == kept
+
+
+def test_gradients_and_optimiser_state_that_are_not_there_yet():
+    model = nn.Linear(3, 4)
+    model.bias.requires_grad_(False)
+    optimizer = torch.optim.AdamW([model.weight])
+    assert still_to_come(model, optimizer) == 12 * (4 + 8)
+    model(torch.ones(1, 3)).sum().backward()
+    assert still_to_come(model, optimizer) == 12 * 8
+    optimizer.step()
+    assert still_to_come(model, optimizer) == 0
+
+
+def test_how_much_longer_a_batch_can_be():
+    def batch(*lengths, rows):
+        real = torch.zeros(len(lengths), max(lengths), dtype=torch.bool)
+        for row, length in enumerate(lengths):
+            real[row, :length] = True
+        return {"attention_mask": real, "weight": torch.ones(rows)}
+
+    rows = datasets.Dataset.from_dict({"length": [4, 30, 10, 20]})
+    assert longest_over(batch(4, 3, 2, 6, rows=2), rows) == 5  # pairs of 4 and 6; the longest two are 30 and 20
+    assert longest_over(batch(10, 40, rows=2), rows) == 1  # single completions
+    assert longest_over(batch(10, 6, rows=2), rows) == pytest.approx(25 / 8)
+    assert longest_over(batch(3, 3, 5, 5, 5, 10, rows=2), rows) == pytest.approx(50 / 15)  # two first sides a pair
+    assert longest_over(batch(4, 3, rows=1), rows.remove_columns("length")) == 1
+
+
+@pytest.mark.parametrize(("cls", "objective"), [(PairTrainer, "dpo"), (UnpairedTrainer, "bco_pair")])
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_where_little_is_free_they_are_computed_again_and_training_is_the_same(
+    tokenizer, tmp_path, monkeypatch, little, cls, objective, lora
+):
+    options = {"cls": cls, "objective": objective, "peft_config": lora}
+    tight = trained(tokenizer, tmp_path / "tight", **options)
+    assert computed_again(tight)
+    assert "computed again in the backward, since they might not fit" in said(tight)
+    monkeypatch.undo()
+    ample = trained(tokenizer, tmp_path / "ample", **options)
+    assert not computed_again(ample)
+    assert "they are kept for the backward" in said(ample)
+    for mine, other in zip(losses(tight), losses(ample), strict=True):
+        assert mine == pytest.approx(other, rel=1e-5)
+
+
+def test_the_measure_is_what_the_longest_batch_really_keeps(tokenizer, tmp_path):
+    """Of a batch alone, whose longest rows are the data's: the estimate by a few rows is near what all of them keep."""
+    trainer = trained(tokenizer, tmp_path, changes={"per_device_train_batch_size": 12})
+    told = float(said(trainer).split("MiB of it")[0].split(",")[-1])
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    policy = trainer.model.train()
+    positions = trainer.laid(batch).numel()
+    kept = positions * kept_a_position(policy, lambda: trainer.forward_logps(policy, batch)) / 2**20
+    assert told == pytest.approx(kept, rel=0.25, abs=0.1)
+
+
+def test_who_else_decides(tokenizer, tmp_path, little):
+    asked = trained(tokenizer, tmp_path / "asked", changes={"gradient_checkpointing": True})
+    assert computed_again(asked)
+    for speed in (OFF, SpeedSettings(cache=False, checkpointing=False)):
+        trainer = trained(tokenizer, tmp_path / str(speed == OFF), speed)
+        assert not computed_again(trainer)
+        assert not any("in the backward" in note for note in trainer.speed.notes)
+    assert computed_again(trained(tokenizer, tmp_path / "true", SpeedSettings(cache=False, checkpointing=True)))
+
+
+def test_the_caller_s_arguments_stay_what_they_are(tokenizer, tmp_path):
+    args = arguments(tmp_path, max_steps=1)
+    rows = datasets.Dataset.from_list(pair_rows(4))
+    speed = SpeedSettings(cache=False, checkpointing=True)
+    PairTrainer(fresh(tokenizer), args, train_dataset=rows, processing_class=tokenizer, speed=speed)
+    assert not activations.checkpoints(args)
+
+
+def test_a_model_that_does_not_know_how(tokenizer, tmp_path, little):
+    class Plain(LlamaForCausalLM):
+        supports_gradient_checkpointing = False
+
+    torch.manual_seed(0)
+    plain = Plain(tiny_config(tokenizer, initializer_range=0.2))
+    assert not computed_again(trained(tokenizer, tmp_path / "auto", model=plain))
+    with pytest.raises(ValueError, match=r"speed.checkpointing: true cannot be had: Plain has no activation"):
+        trained(tokenizer, tmp_path / "true", SpeedSettings(cache=False, checkpointing=True), model=plain)
+
+
+def test_sizes_for_people():
+    assert size(5 * 2**30) == "5.0 GiB"
+    assert size(2**29) == "512.0 MiB"
