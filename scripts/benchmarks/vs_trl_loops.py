@@ -114,16 +114,15 @@ def watch(trainer: Any, arm: str) -> list[Tensor]:
     """Return a list that fills with the log-probabilities of each step's sequences, the chosen sides first."""
     found: list[Tensor] = []
     if arm == "align":
-        plain = trainer.forward_logps
+        plain = trainer.objective_loss
 
-        def watched(model: nn.Module, batch: Mapping[str, Tensor]) -> Any:
-            pairs = plain(model, batch)
-            if torch.is_grad_enabled():
-                sides = (pairs.chosen.summed().logps, pairs.rejected.summed().logps)
-                found.append(torch.cat([side.detach().float() for side in sides]).cpu())
-            return pairs
+        def watched(policy: Any, reference: Any, batch: Mapping[str, Tensor]) -> Tensor:
+            sides = (policy.chosen.summed().logps, policy.rejected.summed().logps)
+            found.append(torch.cat([side.detach().float() for side in sides]).cpu())
+            loss: Tensor = plain(policy, reference, batch)
+            return loss
 
-        trainer.forward_logps = watched
+        trainer.objective_loss = watched
         return found
 
     def kept(module: nn.Module, inputs: Any, outputs: Any) -> None:
