@@ -90,7 +90,7 @@ def row(field: ast.AnnAssign, meaning: ast.Expr) -> str:
         ("False", "false"),
     ):
         default = shown if default == source else default
-    text = ast.literal_eval(meaning.value).replace("``", "`").replace("|", "\\|")
+    text = " ".join(ast.literal_eval(meaning.value).split()).replace("``", "`").replace("|", "\\|")
     return f"| `{ast.unparse(field.target)}` | `{default}` | {text} |"
 
 

@@ -1,7 +1,7 @@
-"""Whether activations are kept for the backward or computed again in it: by what a few rows keep, and what is free."""
+"""Whether activations are kept for the backward or computed again in it: by what tokens keep, and what is free."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,15 +10,21 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from align.models.adapters import has_adapter
+from align.models.footprint import optimiser_bytes, shapes_of
 from align.models.machine import memory_left
+from align.models.skeleton import Counts
+from align.models.tiled_head import Tiles
 from align.recipe.speed import Choice
 
 SHARE = 0.9
 """Share of the memory that is free which a step may take."""
 BESIDE = 1.25
 """Memory of a backward over what the forward kept: gradients of activations, and what products of matrices work in."""
-ADAM = 8
-"""Bytes of optimiser state for each number that is trained, where there is none yet."""
+PROBED = (64, 192)
+"""Tokens of the two sequences that are measured: what a token keeps is told apart from what a forward keeps anyway,
+such as autocast's copies of weights."""
+TABLES = 3
+"""How many times logits are there, in float32, where they are not tiled."""
 
 
 class Activations:
@@ -43,38 +49,46 @@ class Activations:
             raise ValueError(f"speed.checkpointing: true cannot be had: {kind} has no activation checkpointing")
         if choice is True:
             args.activation_checkpointing = True
+        self.args = args
         self.undecided = choice == "auto" and knows and not checkpoints(args)
 
     def decide(
         self,
-        model: Any,
-        forward: Callable[[nn.Module], Any],
+        policy: Any,
         *,
         positions: float,
+        scored: float,
+        tiles: Tiles | None,
         optimizer: Any,
         accelerator: Accelerator,
     ) -> str:
-        """Measure a forward of a few rows, have activations computed again where they would not fit, and say why.
+        """Have activations computed again where those of the longest batch would not fit, and say why.
 
         Args:
-            model: the policy, as it is called.
-            forward: of a few rows.
+            policy: without an engine around it.
             positions: of the longest batch.
+            scored: tokens of it whose log-probabilities are asked for.
+            tiles: of the head; None where it computes all logits at once.
             optimizer: of the policy.
             accelerator: of the trainer; processes decide together.
         """
         self.undecided = False
-        policy = accelerator.unwrap_model(model)
-        kept = positions * kept_a_position(policy, lambda: forward(policy))
-        needed = BESIDE * kept + still_to_come(policy, optimizer)
+        problem, activations, head = "", 0.0, 0.0
+        try:
+            activations = kept(policy, positions)
+            head = kept_by_head(scored, policy.get_output_embeddings().weight.shape[0], tiles)
+        except Exception as error:  # a model's own code may do anything; others must not wait for this process
+            problem = " ".join([f"{type(error).__name__}:", *str(error).splitlines()[:1]])
+        processes = accelerator.num_processes if accelerator.distributed_type == "DEEPSPEED" else 1
+        needed = BESIDE * activations + head + still_to_come(policy, optimizer, self.args, processes)
         free = memory_left(accelerator.device, sharers=int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        tight = needed > SHARE * free.available
+        tight = not problem and needed > SHARE * free.available
         again = accelerator.gather(torch.tensor([float(tight)], device=accelerator.device)).max() > 0
-        there = f"a step of the longest batch takes about {size(needed)}, {size(kept)} of it activations"
-        there += f", of {size(free.available)} of {free.kind}"
+        there = f"a step of the longest batch takes about {size(needed)}, {size(activations)} of it activations"
+        there = f"{there}, of {size(free.available)} of {free.kind}" if not problem else f"not measured ({problem})"
         if not again:
             return f"{there}: they are kept for the backward"
-        compute_again(policy)
+        compute_again(policy, self.args)
         where = "" if tight else " in another process"
         return f"{there}: they are computed again in the backward, since they might not fit{where}"
 
@@ -84,43 +98,62 @@ def checkpoints(args: Any) -> bool:
     return bool(args.activation_checkpointing or args.gradient_checkpointing)
 
 
-def kept_a_position(model: Any, forward: Callable[[], Any]) -> float:
-    """Return the bytes that a forward keeps for its backward, weights and buffers aside, a position of its input.
+def kept(policy: Any, positions: float) -> float:
+    """Return the bytes that a model without its head keeps for the backward of so many positions."""
+    inner = policy.get_base_model() if has_adapter(policy) else policy
+    body = inner.base_model
+    limit = getattr(inner.config.get_text_config(), "max_position_embeddings", None) or PROBED[1]
+    long = max(2, min(PROBED[1], limit))
+    short = min(PROBED[0], long // 2)
+    of_short, of_long = (kept_bytes(body, length) for length in (short, long))
+    each = max(0.0, (of_long - of_short) / (long - short))
+    return max(0.0, of_long - long * each) + each * positions
 
-    Args:
-        model: what is called, without an engine around it.
-        forward: calls it; what it returns is let go.
-    """
-    known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
-    positions = 0
+
+def kept_bytes(body: Any, length: int) -> int:
+    """Return the bytes that a sequence of so many tokens keeps for its backward, weights and buffers aside."""
+    known = {t.untyped_storage().data_ptr() for t in (*body.parameters(), *body.buffers())}
+    found: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
+            found[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal positions
-        positions += inputs[0].numel()
-
-    hook = model.get_input_embeddings().register_forward_hook(count)
-    try:
-        with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
-            found = forward()
-    finally:
-        hook.remove()
-    del found  # not before: a storage that was let go could have left its place to another
-    return sum(kept.values()) / max(1, positions)
+    device = next(body.parameters()).device
+    ids = torch.ones(1, length, dtype=torch.long, device=device)
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
+        states = body(input_ids=ids, use_cache=False)
+    del states  # not before: a storage that was let go could have left its place to another
+    return sum(found.values())
 
 
-def still_to_come(model: nn.Module, optimizer: Any) -> int:
-    """Return the bytes of gradients and optimiser state that are not there yet."""
+def kept_by_head(scored: float, vocabulary: int, tiles: Tiles | None) -> float:
+    """Return the bytes that the log-probabilities of so many tokens take, in float32."""
+    if tiles is None:
+        return 4.0 * TABLES * scored * vocabulary
+    tile = min(scored, tiles.tokens) * min(vocabulary, tiles.vocabulary)
+    return 4.0 * (min(scored * vocabulary, tiles.kept) + TABLES * tile)
+
+
+def still_to_come(model: nn.Module, optimizer: Any, args: Any, processes: int = 1) -> float:
+    """Return the bytes of gradients and optimiser state that are not there yet.
+
+    Args:
+        model: whose weights are trained.
+        optimizer: of the model.
+        args: training arguments, which name the optimiser.
+        processes: that state is divided among.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
     gradients = sum(p.nbytes for p in trained if p.grad is None)
-    begun = bool(getattr(optimizer, "state", None))
-    return gradients + (0 if begun else ADAM * sum(p.numel() for p in trained))
+    if getattr(optimizer, "state", None):
+        return float(gradients)
+    numbers, volume = sum(p.numel() for p in trained), sum(p.nbytes for p in trained)
+    counts = Counts(parameters=numbers, trainable=numbers, weight_bytes=volume, trainable_bytes=volume)
+    state = optimiser_bytes(str(getattr(args.optim, "value", args.optim)), counts, shapes_of(model)) or 0
+    return gradients + state / processes
 
 
 def longest_over(batch: Mapping[str, Tensor], rows: Any) -> float:
@@ -140,11 +173,13 @@ def longest_over(batch: Mapping[str, Tensor], rows: Any) -> float:
     return max(1.0, float(longest / sides.amax(1).double().mean().cpu()))
 
 
-def compute_again(model: Any) -> None:
-    """Let a model compute its activations again in the backward, from the next forward on."""
+def compute_again(model: Any, args: Any) -> None:
+    """Let a model compute its activations again in the backward, from the next forward on, as ``args`` say how."""
     if has_adapter(model):
         model.enable_input_require_grads()
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    said: dict[str, Any] = dict(args.activation_checkpointing_kwargs or args.gradient_checkpointing_kwargs or {})
+    layers = {name: said.pop(name) for name in ("every_n_layers", "offload") if name in said}
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False, **said}, **layers)
 
 
 def size(count: float | int) -> str:

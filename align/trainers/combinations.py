@@ -134,7 +134,7 @@ def cautions(recipe: Recipe, *, here: bool = True) -> list[str]:
     """
     trainer = recipe.trainer
     slow, several = (_slow_types(recipe), _several_gpus(trainer)) if here else ((), ())
-    found = [*_stopping(trainer), *slow, *_recomputing(trainer), *several, *_shared(recipe)]
+    found = [*_stopping(trainer), *slow, *_recomputing(recipe), *several, *_shared(recipe)]
     if recipe.model.quantization is not None:
         found.append("model.quantization: memory is counted as if weights were not quantised, which is too much")
     return found
@@ -326,10 +326,11 @@ def _slow_types(recipe: Recipe) -> Iterator[str]:
         )
 
 
-def _recomputing(trainer: Any) -> Iterator[str]:
+def _recomputing(recipe: Recipe) -> Iterator[str]:
     for name in ("gradient_checkpointing", "activation_checkpointing"):
-        if trainer.get(f"{name}_kwargs") and not checkpointing(trainer):
-            yield f"trainer.{name}_kwargs is not used: trainer.{name} is not set"
+        never = recipe.speed.checkpointing is False and not checkpointing(recipe)
+        if recipe.trainer.get(f"{name}_kwargs") and never:
+            yield f"trainer.{name}_kwargs is not used: trainer.{name} is not set, and speed.checkpointing is false"
 
 
 def _several_gpus(trainer: Any) -> Iterator[str]:
@@ -364,9 +365,10 @@ def asks_for_completions(recipe: Recipe) -> bool:
     return recipe.objective.needs_mismatched if asked is None else asked
 
 
-def checkpointing(trainer: Any) -> bool:
-    """Whether a recipe's trainer section computes activations again in the backward."""
-    return bool(trainer.get("gradient_checkpointing") or trainer.get("activation_checkpointing"))
+def checkpointing(recipe: Recipe) -> bool:
+    """Whether a recipe says that activations are computed again in the backward."""
+    asked = recipe.trainer.get("gradient_checkpointing") or recipe.trainer.get("activation_checkpointing")
+    return bool(asked) or recipe.speed.checkpointing is True
 
 
 def device_of(recipe: Recipe) -> torch.device:

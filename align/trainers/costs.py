@@ -203,7 +203,7 @@ class Costs:
             plan,
             widest,
             lora=self.recipe.model.lora is not None,
-            checkpointing=checkpointing(self.recipe.trainer),
+            checkpointing=checkpointing(self.recipe),
             rows=self.run.rows_at_once,
             copied=self.run.copies_adapters,
         )
@@ -357,7 +357,7 @@ class Costs:
             train: whether it is a step of training or of an evaluation.
             model: models in other types than the run's.
         """
-        recomputed = checkpointing(self.recipe.trainer)
+        recomputed = checkpointing(self.recipe)
         model = self.model if model is None else model
         if beside is not None:
             alone = replace(model, reference="none", other=None)

@@ -249,7 +249,7 @@ def _other(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
 
 
 def _check_checkpointing(policy: Any, recipe: Recipe) -> None:
-    if checkpointing(recipe.trainer) and not policy.supports_gradient_checkpointing:
+    if checkpointing(recipe) and not policy.supports_gradient_checkpointing:
         raise ValueError(
             f"trainer.activation_checkpointing=true with model.path {recipe.model.path}: {type(policy).__name__} does "
             "not support it; leave it out, and lower trainer.per_device_train_batch_size instead"

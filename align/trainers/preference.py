@@ -186,18 +186,28 @@ class PreferenceTrainer(ComparingTrainer):
             padded: positions of the rows that a model computes.
             laid: positions of what it gets in their place where they are laid out; None where they are not.
         """
-        packing = cast(Packing | None, getattr(self.data_collator, "packing", None))
         trains = model.training and torch.is_grad_enabled()
-        weighs = trains and self.activations.undecided and not self.engine.shards_weights
-        if self.speed.settled and not weighs:
-            return
-        few = few_rows(batch, None if packing is None else lambda rows: self.lay_out(packing, rows))
+        if not self.speed.settled:
+            self._settle(model, batch, forward, sequences, padded, laid)
+        if trains and self.activations.undecided and not self.engine.shards_weights:
+            self._decide_activations(model, batch, padded if laid is None or not self.speed.packs else laid)
 
+    def _settle(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, Tensor],
+        forward: Callable[[nn.Module, Mapping[str, Tensor]], Logps],
+        sequences: Callable[[Logps], Sequence[SequenceLogps]],
+        padded: Tensor,
+        laid: Tensor | None,
+    ) -> None:
         def both(some: Mapping[str, Tensor]) -> list[SequenceLogps]:
             kept = isinstance(self.reference, KeptReference)
             other = None if kept else self.under_reference(model, lambda reference: forward(reference, some))
             return [each for logps in (forward(model, some), other) if logps is not None for each in sequences(logps)]
 
+        packing = cast(Packing | None, getattr(self.data_collator, "packing", None))
+        few = few_rows(batch, None if packing is None else lambda rows: self.lay_out(packing, rows))
         with without_dropout(model):
             self.speed.settle(
                 lambda: both(few),
@@ -207,18 +217,27 @@ class PreferenceTrainer(ComparingTrainer):
                 exact=self.exact,
                 device=self.accelerator.device,
             )
-            self._lay_out_no_more()
-            if weighs:
-                positions = padded if laid is None or not self.speed.packs else laid
-                note = self.activations.decide(
-                    model,
-                    lambda policy: forward(policy, few),
-                    positions=positions.numel() * longest_over(batch, self.train_dataset),
-                    optimizer=self.optimizer,
-                    accelerator=self.accelerator,
-                )
-                self.speed.notes.append(note)
-                say(f"speed: {note}")
+        self._lay_out_no_more()
+
+    def _decide_activations(self, model: nn.Module, batch: Mapping[str, Tensor], computed: Tensor) -> None:
+        policy: Any = self.accelerator.unwrap_model(model)
+        longer = longest_over(batch, self.train_dataset)
+        head = self.speed.head(policy, policy.get_output_embeddings())
+        with without_dropout(model):
+            note = self.activations.decide(
+                policy,
+                positions=longer * (computed.numel() + self.positions_beside(batch)),
+                scored=longer * float(batch["completion_mask"].sum()),
+                tiles=None if head is None else head.tiles,
+                optimizer=self.optimizer,
+                accelerator=self.accelerator,
+            )
+        self.speed.notes.append(note)
+        say(f"speed: {note}")
+
+    def positions_beside(self, batch: Mapping[str, Tensor]) -> int:
+        """Return the positions of rows that the policy computes with gradient beside those of the objective."""
+        return 0
 
     def lay_out(self, packing: Packing, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Return the layout of rows of a batch, as its collator makes it."""

@@ -177,7 +177,7 @@ class Scaling:
             plan,
             step,
             lora=recipe.model.lora is not None,
-            checkpointing=checkpointing(recipe.trainer),
+            checkpointing=checkpointing(recipe),
             rows=self.run.rows_at_once,
             copied=self.run.copies_adapters,
             sharded=engine != "ddp",

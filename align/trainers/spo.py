@@ -92,6 +92,13 @@ class SPOTrainer(PairTrainer):
         logged = {name: value.detach() for name, value in (metrics | of_degrees).items()}
         return ExtraLoss(total, logged, frozenset(of_degrees))
 
+    def positions_beside(self, batch: Mapping[str, Tensor]) -> int:
+        """Return the positions of the versions, where the degree loss has a gradient by the policy."""
+        if self.spo.head.detached:
+            return 0
+        layout = self.speed.layout(batch, f"{PREFIX}packed_")
+        return batch[f"{PREFIX}input_ids"].numel() if layout is None else layout.real.numel()
+
     @property
     def sides(self) -> tuple[str, ...]:
         """Sides that the objective reads; the degree loss reads versions of its own."""

@@ -7,11 +7,14 @@ from peft import LoraConfig
 from torch import nn
 from transformers import LlamaForCausalLM
 
-from align import PairTrainer, UnpairedTrainer
+from align import PairTrainer, SPOTrainer, UnpairedTrainer
+from align.models.adapters import add_adapter
 from align.models.machine import Memory
+from align.models.tiled_head import Tiles
 from align.recipe.speed import OFF, SpeedSettings
+from align.recipe.spo import DegreeHeadSettings, DegreeSettings, SpoSettings
 from align.trainers import activations
-from align.trainers.activations import kept_a_position, longest_over, size, still_to_come
+from align.trainers.activations import kept, kept_by_head, kept_bytes, longest_over, size, still_to_come
 from tests.conftest import arguments, pair_rows, tiny_config
 
 AUTO = SpeedSettings(cache=False)
@@ -58,40 +61,56 @@ def said(trainer):
 
 
 class Toy(nn.Module):
-    """Keeps its hidden state, and what squares it: 8 and 8 numbers a position."""
+    """Keeps its hidden state, which is 8 numbers a token, and the ids; under autocast a copy of a weight too."""
 
     def __init__(self):
         super().__init__()
         self.embedding = nn.Embedding(10, 8)
 
-    def get_input_embeddings(self):
-        return self.embedding
-
-    def forward(self, ids):
-        hidden = self.embedding(ids)
-        return hidden.exp() ** 2
+    def forward(self, input_ids, use_cache):
+        return self.embedding(input_ids).exp() ** 2
 
 
 def test_what_is_kept_is_counted_once_and_weights_are_not():
-    ids = torch.zeros(3, 5, dtype=torch.long)
-    model = Toy()
-    kept = kept_a_position(model, lambda: model(ids))
     # exp keeps its result, which the square keeps too; an embedding keeps the ids
-    assert kept == 8 * 4 + 8
-    assert not model.embedding._forward_hooks
+    assert kept_bytes(Toy(), 15) == 15 * (8 * 4 + 8)
     with torch.no_grad():
-        assert kept_a_position(model, lambda: model(ids)) == kept
+        assert kept_bytes(Toy(), 15) == 15 * (8 * 4 + 8)
 
 
-def test_gradients_and_optimiser_state_that_are_not_there_yet():
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_a_token_keeps_as_much_in_a_long_sequence_and_copies_of_weights_are_told_apart(tokenizer, lora):
+    policy = fresh(tokenizer)
+    policy = policy if lora is None else add_adapter(policy, lora)
+    body = (policy if lora is None else policy.get_base_model()).base_model
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            real, told = kept_bytes(body, 60), kept(policy, 60.0)
+            each = kept(policy, 1e6) / 1e6
+        assert told == pytest.approx(real, rel=0.02)
+        copies = told - 60 * each
+        assert (copies > 0.02 * told) == autocast
+
+
+def test_what_a_head_takes():
+    tiles = Tiles(tokens=10, vocabulary=100, kept=5000)
+    assert kept_by_head(40.0, 1000, None) == 3 * 4 * 40 * 1000
+    assert kept_by_head(40.0, 1000, tiles) == 4 * (5000 + 3 * 10 * 100)
+    assert kept_by_head(4.0, 1000, tiles) == 4 * (4000 + 3 * 4 * 100)
+
+
+def test_gradients_and_optimiser_state_that_are_not_there_yet(tmp_path):
     model = nn.Linear(3, 4)
     model.bias.requires_grad_(False)
-    optimizer = torch.optim.AdamW([model.weight])
-    assert still_to_come(model, optimizer) == 12 * (4 + 8)
-    model(torch.ones(1, 3)).sum().backward()
-    assert still_to_come(model, optimizer) == 12 * 8
+    args, optimizer = arguments(tmp_path, optim="adamw_torch"), torch.optim.AdamW([model.weight])
+    assert still_to_come(model, optimizer, args) == 12 * (4 + 8)
+    assert still_to_come(model, optimizer, args, processes=2) == 12 * (4 + 4)
+    assert still_to_come(model, optimizer, arguments(tmp_path, optim="sgd")) == 12 * 4
+    assert still_to_come(model.to(torch.bfloat16), optimizer, args) == 12 * (2 + 4)
+    model.float()(torch.ones(1, 3)).sum().backward()
+    assert still_to_come(model, optimizer, args) == 12 * 8
     optimizer.step()
-    assert still_to_come(model, optimizer) == 0
+    assert still_to_come(model, optimizer, args) == 0
 
 
 def test_how_much_longer_a_batch_can_be():
@@ -127,14 +146,82 @@ def test_where_little_is_free_they_are_computed_again_and_training_is_the_same(
 
 
 def test_the_measure_is_what_the_longest_batch_really_keeps(tokenizer, tmp_path):
-    """Of a batch alone, whose longest rows are the data's: the estimate by a few rows is near what all of them keep."""
     trainer = trained(tokenizer, tmp_path, changes={"per_device_train_batch_size": 12})
     told = float(said(trainer).split("MiB of it")[0].split(",")[-1])
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
-    policy = trainer.model.train()
-    positions = trainer.laid(batch).numel()
-    kept = positions * kept_a_position(policy, lambda: trainer.forward_logps(policy, batch)) / 2**20
-    assert told == pytest.approx(kept, rel=0.25, abs=0.1)
+    found = {}
+
+    def keep(tensor):
+        found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    model = trainer.model.train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logps = trainer.forward_logps(model, batch)
+    for weight in model.parameters():
+        found.pop(weight.untyped_storage().data_ptr(), None)
+    assert logps is not None
+    assert told == pytest.approx(sum(found.values()) / 2**20, rel=0.3)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), TypeError("no such argument")])
+def test_what_cannot_be_measured_is_said_and_nobody_waits(tokenizer, tmp_path, monkeypatch, little, error):
+    def broken(body, length):
+        raise error
+
+    monkeypatch.setattr(activations, "kept_bytes", broken)
+    trainer = trained(tokenizer, tmp_path)
+    assert not computed_again(trainer)
+    assert f"not measured ({type(error).__name__}: {error})" in said(trainer)
+
+
+def test_one_tight_process_decides_for_all(tokenizer, tmp_path, monkeypatch):
+    trainer = trained(tokenizer, tmp_path, SpeedSettings(cache=False, checkpointing=False))
+    gathered = []
+
+    def gather(tensor):
+        gathered.append(tensor.tolist())
+        return torch.cat([tensor, torch.ones_like(tensor)])
+
+    monkeypatch.setattr(trainer.accelerator, "gather", gather)
+    decision = activations.Activations("auto", trainer.args, trainer.model)
+    note = decision.decide(
+        trainer.model,
+        positions=100.0,
+        scored=50.0,
+        tiles=None,
+        optimizer=trainer.optimizer,
+        accelerator=trainer.accelerator,
+    )
+    assert gathered == [[0.0]]
+    assert "they might not fit in another process" in note
+    assert computed_again(trainer)
+    assert not decision.undecided
+
+
+def test_versions_of_preference_degrees_count(tokenizer, tmp_path):
+    def positions(detached):
+        settings = SpoSettings(
+            versions=DegreeSettings(extractor="tfidf", degrees=3), head=DegreeHeadSettings(detached=detached)
+        )
+        trainer = trained(tokenizer, tmp_path / str(detached), cls=SPOTrainer, spo=settings)
+        return trainer.positions_beside(next(iter(trainer.get_train_dataloader())))
+
+    assert positions(detached=False) > 0
+    assert positions(detached=True) == 0
+
+
+def test_evaluating_first_decides_nothing(tokenizer, tmp_path, little):
+    rows = datasets.Dataset.from_list(pair_rows(6))
+    trainer = trained(tokenizer, tmp_path, eval_dataset=rows, changes={"eval_on_start": True, "eval_strategy": "no"})
+    assert computed_again(trainer)
+
+
+def test_every_how_many_layers_is_as_the_arguments_say(tokenizer, tmp_path, little):
+    kwargs = {"activation_checkpointing_kwargs": {"every_n_layers": 2}}
+    trainer = trained(tokenizer, tmp_path, changes=kwargs)
+    flags = [module.gradient_checkpointing for module in trainer.model.model.layers]
+    assert flags.count(True) == -(-len(flags) // 2)
 
 
 def test_who_else_decides(tokenizer, tmp_path, little):

@@ -124,7 +124,10 @@ def test_the_measures_are_those_of_an_evaluation(model, tokenizer, tmp_path):
     [
         (["trainer.max_steps=5", "trainer.num_train_epochs=3"], "max_steps=5 wins over trainer.num_train_epochs=3"),
         (["trainer.save_strategy='no'"], "starts again from its first step"),
-        (["trainer.gradient_checkpointing_kwargs={use_reentrant: false}"], "gradient_checkpointing_kwargs is not used"),
+        (
+            ["trainer.gradient_checkpointing_kwargs={use_reentrant: false}", "speed.checkpointing=false"],
+            "gradient_checkpointing_kwargs is not used",
+        ),
     ],
 )
 def test_what_deserves_a_warning(recipe, overrides, said):

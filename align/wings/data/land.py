@@ -84,13 +84,13 @@ def _patches(settings: Settings, cells: NDArray[np.bool_], count: int, draw: np.
         kept = (share >= settings.least) & (share <= 1 - settings.least)
         images = np.concatenate([images, found[kept]])
         middles = np.concatenate([middles, np.stack([latitude, longitude], 1)[kept]])
-    latitude, longitude = (torch.tensor(column[:count]) for column in middles.T)
-    zones = torch.where(latitude > TROPIC, 0, torch.where(latitude < -TROPIC, 2, 1))
+    north, east = (torch.tensor(column[:count]) for column in middles.T)
+    zones = torch.where(north > TROPIC, 0, torch.where(north < -TROPIC, 2, 1))
     return Gallery(
         images=torch.tensor(images[:count])[:, None],
         labels=zones,
         classes=ZONES,
-        more={"latitude": latitude, "longitude": longitude},
+        more={"latitude": north, "longitude": east},
     )
 
 
