@@ -62,6 +62,8 @@ def outcome(cls: type[Method]) -> Iterator[str]:
         aside = "" if one["asserted"] else ", reported only"
         yield f"| {one['text']} | {one['value']:+.3g} [{one['low']:+.3g}, {one['high']:+.3g}] | {one['word']}{aside} |"
     yield f"\n![{name}: arms beside each other, a dot a seed](results/{name}.png)\n"
+    for text in found.get("tried", ()):
+        yield f"Before: {' '.join(text.split())}\n"
     cost = f"{len(found['seeds'])} seeds, {found['cpu_seconds'] / 60:.1f} minutes of CPU"
     yield f"{cost}: `{found['command']}`, [results/{name}.json](results/{name}.json).\n"
 

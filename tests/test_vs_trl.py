@@ -28,6 +28,13 @@ def test_trl_at_its_best_is_the_faster_of_both():
     assert (slower["best"], slower["wall_ratio"]) == ("trl", 4.0)
 
 
+def test_both_in_bfloat16_where_both_are_measured():
+    assert "wall_ratio_bf16" not in times(STEPS, [])
+    assert times({**STEPS, "align bf16": [0.5, 0.6, 1.0]}, [])["wall_ratio_bf16"] == 6.0
+    rows = {name: row.arms("cpu") for name, row in CPU_ROWS.items()}
+    assert all(("align bf16" in arms) == name.startswith("SmolLM2") for name, arms in rows.items())
+
+
 def test_ratios_are_of_steps_side_by_side():
     """A machine that is half as fast for one step of all arms changes no ratio; medians of each arm could."""
     found = times(STEPS, [(1.0, 1.25), (1.0, 1.25), (2.0, 2.5)])
@@ -92,6 +99,11 @@ def test_json_is_one_object_of_what_is_asked_for(monkeypatch, capsys):
 
 
 TINY = Row(model="small Llama", prompt=4, completion=4, pairs=2)
+
+
+def test_align_in_both_precisions(tmp_path):
+    assert trainer_of("align", TINY, 1, "cpu", str(tmp_path / "a")).args.bf16 is False
+    assert trainer_of("align bf16", TINY, 1, "cpu", str(tmp_path / "b")).args.bf16 is True
 
 
 @pytest.mark.parametrize(("arm", "bf16", "ahead"), [("trl", False, True), ("trl bf16", True, True)])

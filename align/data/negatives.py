@@ -100,3 +100,9 @@ class NegativeCollator:
     def cut(self, prompt: Sequence[int], ids: Sequence[int]) -> Sequence[int]:
         """Return a sample that fits behind its prompt."""
         return ids if self.max_length is None else ids[: max(1, self.max_length - len(prompt))]
+
+
+def longest_samples(rows: datasets.Dataset) -> Tensor:
+    """Return the tokens of each row's prompt with its longest sample."""
+    pairs = rows.select_columns(["prompt_ids", SAMPLES])
+    return torch.tensor([len(row["prompt_ids"]) + max(map(len, row[SAMPLES]), default=0) for row in pairs])

@@ -37,7 +37,7 @@ from align.recipe.schema import EvaluationSettings
 from align.recipe.speed import SpeedSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
-from align.trainers.activations import Activations, checkpoints, longest_over
+from align.trainers.activations import Activations, LongestBatch, checkpoints
 from align.trainers.comparing import ComparingTrainer
 from align.trainers.engine import Engine
 from align.trainers.few_rows import few_rows
@@ -186,11 +186,11 @@ class PreferenceTrainer(ComparingTrainer):
             padded: positions of the rows that a model computes.
             laid: positions of what it gets in their place where they are laid out; None where they are not.
         """
-        trains = model.training and torch.is_grad_enabled()
         if not self.speed.settled:
             self._settle(model, batch, forward, sequences, padded, laid)
+        trains = model.training and torch.is_grad_enabled()
         if trains and self.activations.undecided and not self.engine.shards_weights:
-            self._decide_activations(model, batch, padded if laid is None or not self.speed.packs else laid)
+            self._decide_activations(model, batch, padded, laid if self.speed.packs else None)
 
     def _settle(
         self,
@@ -219,19 +219,23 @@ class PreferenceTrainer(ComparingTrainer):
             )
         self._lay_out_no_more()
 
-    def _decide_activations(self, model: nn.Module, batch: Mapping[str, Tensor], computed: Tensor) -> None:
+    def _decide_activations(
+        self, model: nn.Module, batch: Mapping[str, Tensor], padded: Tensor, laid: Tensor | None
+    ) -> None:
         policy: Any = self.accelerator.unwrap_model(model)
-        longer = longest_over(batch, self.train_dataset)
-        head = self.speed.head(policy, policy.get_output_embeddings())
-        with without_dropout(model):
-            note = self.activations.decide(
-                policy,
-                positions=longer * (computed.numel() + self.positions_beside(batch)),
-                scored=longer * float(batch["completion_mask"].sum()),
+
+        def longest() -> LongestBatch:
+            head = self.speed.head(policy, policy.get_output_embeddings())
+            return LongestBatch.like(
+                batch,
+                self.train_dataset,
+                positions=(padded if laid is None else laid).numel() + self.positions_beside(batch),
+                packed=laid is not None,
                 tiles=None if head is None else head.tiles,
-                optimizer=self.optimizer,
-                accelerator=self.accelerator,
             )
+
+        with without_dropout(model):
+            note = self.activations.decide(policy, longest, optimizer=self.optimizer, accelerator=self.accelerator)
         self.speed.notes.append(note)
         say(f"speed: {note}")
 

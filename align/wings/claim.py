@@ -97,6 +97,8 @@ class Claim:
     """Further figures that the table shows."""
     long: bool = False
     """Whether it takes more than four minutes on two cores."""
+    tried: list[str] = field(default_factory=list)
+    """What came out before, with other seeds or settings, a few sentences each: what was looked at stays told."""
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < 3 or len(set(self.seeds)) != len(self.seeds):

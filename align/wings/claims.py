@@ -1,8 +1,6 @@
 """``align claims``: a method's claim run, its result written, read back, and held against the present recipe."""
 
-import importlib.metadata
 import json
-import platform
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,24 +13,13 @@ from align.report.look import save
 from align.wings.claim import Claim
 from align.wings.claim_picture import picture_of
 from align.wings.method import About
-from align.wings.provenance import code_digest
 from align.wings.recipe import build_method_recipe, digest, method_tree
 from align.wings.registry import load
-from align.wings.trials import Store, Trials
+from align.wings.trials import Store, Trials, ran_on
 from align.wings.verdict import Effect, effect_of, interval, verdict
 
 LIMIT = 480.0
 """CPU seconds, four minutes of two cores, that a claim may take which is not marked long."""
-PACKAGES = (
-    "align",
-    "torch",
-    "transformers",
-    "kornia",
-    "scikit-learn",
-    "scikit-image",
-    "pytorch-metric-learning",
-    "mlxtend",
-)
 NOT_RUN = "not run"
 
 
@@ -58,7 +45,7 @@ def run_claim(recipe: Path, folder: Path, tell: Callable[[str], None], *, called
     whole = build_method_recipe(tree)
     claim = claim_of(recipe)
     about = load(whole.method).about
-    name, now, code = recipe.stem, digest(whole, with_claim=True), code_digest(whole.method, whole.data)
+    name, now, code = recipe.stem, digest(whole, with_claim=True), ran_on(whole)
     earlier = read_result(name, folder)
     if earlier is not None and (earlier["digest"], earlier.get("code")) == (now, code):
         tell(f"{name}: there is a result of this recipe and code; remove {folder / f'{name}.json'} to run it again")
@@ -83,10 +70,11 @@ def run_claim(recipe: Path, folder: Path, tell: Callable[[str], None], *, called
         "seconds": round(sum(run["seconds"] for run in trials.done.values()), 1),
         "cpu_seconds": round(sum(run["cpu_seconds"] for run in trials.done.values()), 1),
         "long": claim.long,
+        "tried": list(claim.tried),
         "command": f"align claims run {shlex.quote(called or name)}",
         "digest": now,
         "code": code,
-        "versions": versions(),
+        "versions": of_all([run["versions"] for run in trials.done.values()]),
         "runs": [{"name": key, **run} for key, run in trials.done.items()],
     }
     save(picture_of(result, claim), [folder / f"{name}.png"])
@@ -193,9 +181,9 @@ def is_fresh(result: Mapping[str, Any], recipe: Path) -> bool:
 
 
 def is_of_same_code(result: Mapping[str, Any], recipe: Path) -> bool:
-    """Return whether the modules that decide a result's figures are as they were when it was run."""
+    """Return whether the modules that decide a result's figures, and one's own pictures, are as they were."""
     whole = build_method_recipe(method_tree(recipe))
-    same: bool = result.get("code") == code_digest(whole.method, whole.data)
+    same: bool = result.get("code") == ran_on(whole)
     return same
 
 
@@ -217,6 +205,7 @@ def told(result: Mapping[str, Any], claim: Claim, *, fresh: bool = True, same_co
             f"  {effect.text}: {effect.value:+.4g} [{effect.low:+.4g}, {effect.high:+.4g}], {effect.word}{mark}"
         )
     lines += _tuning_lines(result["tuning"])
+    lines += [f"  before: {' '.join(text.split())}" for text in result.get("tried", ())]
     reason = f" ({result['reason']})" if result["reason"] else ""
     lines += [
         f"  verdict: {result['verdict']}{reason}",
@@ -225,7 +214,7 @@ def told(result: Mapping[str, Any], claim: Claim, *, fresh: bool = True, same_co
     if not fresh:
         lines.append("  the recipe has changed since: the command runs what is missing, and judges anew")
     if not same_code:
-        lines.append("  the method's code, or that of its data and parts, has changed since: the command runs it again")
+        lines.append("  its code, or the pictures it was run on, has changed since: the command runs all of it again")
     return "\n".join(lines)
 
 
@@ -234,11 +223,10 @@ def shown_figures(claim: Claim) -> list[str]:
     return list(dict.fromkeys([*(relation.figure for relation in claim.relations), *claim.figures]))
 
 
-def versions() -> dict[str, str]:
-    """Return the versions a result depends on."""
-    there = {one.metadata["Name"].lower() for one in importlib.metadata.distributions()}
-    found = {name: importlib.metadata.version(name) for name in PACKAGES if name in there}
-    return {"python": platform.python_version(), **found}
+def of_all(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the versions that runs were made with; several of a package where runs were not made with the same."""
+    names = dict.fromkeys(name for one in found for name in one)
+    return {name: " and ".join(dict.fromkeys(one[name] for one in found if name in one)) for name in names}
 
 
 def _cell(values: Sequence[float] | None) -> str:

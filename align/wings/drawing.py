@@ -1,6 +1,7 @@
 """Pictures that methods draw of themselves, in the reports' manner."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +26,20 @@ def contact_sheet(images: Tensor, titles: Sequence[str] = (), columns: int = 8, 
         figure = Figure(figsize=(1.25 * columns, (1.4 if titles else 1.2) * rows + 0.3), dpi=110, layout="constrained")
         for place, image in enumerate(images):
             axes = figure.add_subplot(rows, columns, place + 1)
-            axes.axis("off")
-            axes.imshow(np.clip(image.permute(1, 2, 0).numpy(), 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1)
+            _show(axes, image)
             if titles:
                 axes.set_title(titles[place], fontsize=7)
         if caption:
             figure.suptitle(caption, fontsize=9)
     return figure
+
+
+def _show(axes: Any, image: Tensor) -> None:
+    """Show a picture of shape (channels, height, width) in a thin frame; rows of numbers are drawn as bands."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, color=NAMED["ink"], linewidth=0.3)
+    shown = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+    axes.imshow(shown.clamp(0, 1).numpy(), "gray", vmin=0, vmax=1, aspect="equal" if len(shown) > 1 else 4)
 
 
 def embeddings(points: Tensor, labels: Tensor, classes: Sequence[str], title: str = "") -> Figure:
@@ -109,8 +117,7 @@ def segmentations(images: Tensor, found: Tensor, truth: Tensor, columns: int = 6
         figure = Figure(figsize=(1.6 * columns, 1.6 * rows + 0.4), dpi=110, layout="constrained")
         for place, image in enumerate(images):
             axes = figure.add_subplot(rows, columns, place + 1)
-            axes.axis("off")
-            axes.imshow(np.clip(image.permute(1, 2, 0).numpy(), 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1)
+            _show(axes, image)
             for mask, colour in ((truth[place], BLUE), (found[place], VERMILLION)):
                 if 0 < mask.sum() < mask.numel():
                     axes.contour(mask.float().numpy(), levels=[0.5], colors=[colour], linewidths=1.2)

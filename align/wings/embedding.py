@@ -76,7 +76,7 @@ def embed_pictures(model: str, folder: Path, *, rows: int, pool: str) -> Tensor:
     data = load(Settings(path=str(folder), size=size, grey=channels == 1))
     images = torch.cat([data.train.images, data.test.images])
     mean, deviation = (
-        torch.tensor(prepared.get(name) or HALF).view(1, -1, 1, 1) for name in ("image_mean", "image_std")
+        torch.tensor((prepared.get(name) or HALF)[:channels]).view(1, -1, 1, 1) for name in ("image_mean", "image_std")
     )
     found = []
     for batch in torch.split(images[some(len(images), rows)], BATCH):
@@ -124,13 +124,14 @@ def pooled(states: Tensor, mask: Tensor, pool: str) -> Tensor:
 
 
 def _size(config: Any, prepared: dict[str, Any]) -> int | None:
-    """Return the pixels a side that a network takes, by its own configuration or by what prepares its pictures."""
-    said = getattr(config, "image_size", None) or prepared.get("crop_size") or prepared.get("size")
-    if isinstance(said, dict):
-        said = said.get("height") or said.get("shortest_edge")
-    if isinstance(said, list | tuple):
-        said = said[0]
-    return said if isinstance(said, int) else None
+    """Return the pixels a side that a network takes, by what prepares its pictures or by its own configuration."""
+    cropped = prepared.get("crop_size") if prepared.get("do_center_crop", True) else None
+    for said in (cropped, prepared.get("size"), getattr(config, "image_size", None)):
+        found = said.get("height") or said.get("shortest_edge") if isinstance(said, dict) else said
+        found = found[0] if isinstance(found, list | tuple) else found
+        if isinstance(found, int):
+            return found
+    return None
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:

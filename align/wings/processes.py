@@ -38,7 +38,8 @@ def drawn(draw: Callable[[int], Tensor], rows: int) -> Tensor:
 class _OverAll:
     """Batch norm whose mean and variance in training are those of all processes' rows, with gradient.
 
-    ``torch.nn.SyncBatchNorm`` does the same on GPUs alone. Every process must call it, with equally many rows.
+    ``torch.nn.SyncBatchNorm`` does the same on GPUs alone. Every process must call it, with equally many rows. Means
+    are taken in the weights' number type, also of what autocast makes coarser.
     """
 
     def forward(self: Any, inputs: Tensor) -> Tensor:
@@ -52,8 +53,9 @@ class _OverAll:
             return gather_with_gradient(values.sum(axes)[None]).sum(0) / count
 
         shape = [-1 if axis == 1 else 1 for axis in range(inputs.ndim)]
-        mean = over_all(inputs)
-        apart = inputs - mean.view(shape)
+        exact = inputs.to(torch.promote_types(inputs.dtype, self.weight.dtype))
+        mean = over_all(exact)
+        apart = exact - mean.view(shape)
         variance = over_all(apart**2)
         with torch.no_grad():
             self.num_batches_tracked += 1
@@ -61,7 +63,7 @@ class _OverAll:
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         found: Tensor = apart * scale.view(shape) + self.bias.view(shape)
-        return found
+        return found.to(inputs.dtype)
 
 
 class BatchNorm1d(_OverAll, nn.BatchNorm1d):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import align
 from align.wings import data
@@ -13,6 +14,8 @@ from align.wings.registry import modules
 
 DECIDE = ("gallery", "networks", "views", "probes", "embedding", "processes", "trainer", "workbench", "parts", "data")
 """Of ``align.wings``; the others read recipes, draw, judge and tell."""
+BEYOND = ("align.trainers.base", "align.data.order", "align.recipe.trainer_arguments", "align.wings.run")
+"""Modules besides: how a step weighs rows, their order, arguments of a training, and what a run seeds."""
 
 
 @cache
@@ -20,14 +23,14 @@ def code_digest(method: str, source: str) -> str:
     """Return 8 hexadecimal digits of what a method's module, its data's, and those they import do.
 
     Comments, docstrings and layout do not count; nothing is imported or run. Modules outside the wings do not count
-    either: versions of packages stand in each result.
+    but for :data:`BEYOND`; versions of packages stand in each run.
 
     Args:
         method: its name.
         source: name of its data.
     """
     found = sha256()
-    for name in sorted(_reached([modules()[method], f"{data.__name__}.{source}"])):
+    for name in sorted(_reached([modules()[method], f"{data.__name__}.{source}", *BEYOND])):
         found.update(f"{name}\n{_bare(name)}\n".encode())
     return found.hexdigest()[:8]
 
@@ -62,7 +65,20 @@ def _bare(module: str) -> str:
         body = getattr(node, "body", None)
         if isinstance(body, list):  # a text that stands alone does nothing: docstrings, and those below attributes
             node.body = [one for one in body if not _is_text(one)]  # type: ignore[attr-defined]
-    return ast.unparse(tree)
+    return _told(tree)
+
+
+def _told(node: Any) -> str:
+    """Return a tree as text that is the same under every Python: without what is empty, which some leave out."""
+    if isinstance(node, list):
+        return "[" + ",".join(map(_told, node)) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if isinstance(node, ast.JoinedStr):
+        node.values = [one for one in node.values if not (isinstance(one, ast.Constant) and one.value == "")]
+    given = ((name, getattr(node, name, None)) for name in node._fields)
+    inside = ",".join(f"{name}={_told(value)}" for name, value in given if value is not None and value != [])
+    return f"{type(node).__name__}({inside})"
 
 
 def _is_text(node: ast.AST) -> bool:

@@ -62,7 +62,6 @@ class MethodTrainer(AlignmentTrainer):
                 "cut into batches would have fewer of them; raise per_device_train_batch_size, or add processes"
             )
         self._losses, self._sampler, self._figures = losses, sampler, figures
-        self._couples_rows = couples_rows
         super().__init__(
             model, args, train_dataset=rows, eval_dataset=rows if figures else None, data_collator=stacked, **options
         )
@@ -71,15 +70,22 @@ class MethodTrainer(AlignmentTrainer):
         """Train; processes draw alike, and each takes what is of its own rows (:func:`~align.wings.processes.drawn`).
 
         Raises:
-            ValueError: rows that are compared with each other would be filled up with copies.
+            ValueError: a batch would be filled up with copies, or no batch is left.
         """
         processes = self.accelerator.num_processes
         together = self._together(self.args.train_batch_size)
-        short = len(self.train_dataset) % together  # type: ignore[arg-type]
-        if self._couples_rows and processes > 1 and short and not self.args.dataloader_drop_last:
+        rows: Any = self.train_dataset if self._sampler is None else self._sampler
+        short = len(rows) % together
+        if processes > 1 and short and not self.args.dataloader_drop_last:
             raise ValueError(
                 f"trainer.dataloader_drop_last: the last batch of an epoch has {short} of {together} rows, and on "
-                "several processes it would be filled up with copies, which every row is compared with; set it to true"
+                "several processes it would be filled up with copies, which batch norm and whatever compares rows "
+                "would count; set it to true"
+            )
+        if self.args.dataloader_drop_last and len(rows) < together:
+            raise ValueError(
+                f"trainer.per_device_train_batch_size: {together} rows make a batch, and there are {len(rows)}: "
+                "trainer.dataloader_drop_last leaves none"
             )
         return super().train(*args, **kwargs)
 

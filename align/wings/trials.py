@@ -1,11 +1,14 @@
 """Runs of a claim: every arm tuned, then run over seeds; a result file a run, so that only what is missing is run."""
 
+import importlib.metadata
 import json
+import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,21 @@ from align.wings.claim import Claim
 from align.wings.gallery import Splits
 from align.wings.provenance import code_digest
 from align.wings.recipe import MethodRecipe, build_method_recipe, digest, with_overrides
-from align.wings.run import on
+from align.wings.run import on, own_pictures
 from align.wings.sources import load_data
 from align.wings.workbench import Workbench
+
+PACKAGES = (
+    "align",
+    "torch",
+    "transformers",
+    "kornia",
+    "scikit-learn",
+    "scikit-image",
+    "pytorch-metric-learning",
+    "mlxtend",
+)
+"""Whose versions stand in a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +44,25 @@ class Trial:
         seed: of everything random.
         changes: settings that differ from the recipe's, by dotted keys, the seed aside.
         recipe: with all of that.
+        ran_on: what decides the run beside its recipe (:func:`ran_on`).
     """
 
     arm: str
     seed: int
     changes: Mapping[str, Any]
     recipe: MethodRecipe
+    ran_on: str
 
     @property
     def name(self) -> str:
-        """Of its file: arm, seed, and digests of recipe and code."""
-        code = code_digest(self.recipe.method, self.recipe.data)
-        return f"{self.arm}-{self.seed}-{digest(self.recipe)}-{code}"
+        """Of its file: arm, seed, and digests of recipe, code and pictures of one's own."""
+        return f"{self.arm}-{self.seed}-{digest(self.recipe)}-{self.ran_on}"
+
+
+def ran_on(recipe: MethodRecipe) -> str:
+    """Return a digest of what decides a run beside its recipe: the code, and the pictures in a folder of one's own."""
+    pictures = "".join(own_pictures(recipe).values())[:8]
+    return code_digest(recipe.method, recipe.data) + (f"-{pictures}" if pictures else "")
 
 
 @dataclass(slots=True)
@@ -85,6 +107,7 @@ class Trials:
         self.tree, self.claim, self.store, self.tell = tree, claim, store, tell
         self.done: dict[str, Mapping[str, Any]] = {}
         self._data: dict[str, Splits] = {}
+        self._ran_on: dict[str, str] = {}
         self._spent = 0.0
         self._ran = 0
 
@@ -119,7 +142,10 @@ class Trials:
         """Return the run of an arm with a seed and some changes."""
         whole = {**self.claim.arms[arm], **changes}
         recipe = build_method_recipe(with_overrides(self.tree, {**whole, "trainer.seed": seed}))
-        return Trial(arm=arm, seed=seed, changes=whole, recipe=recipe)
+        key = f"{recipe.data} {recipe.data_settings}"
+        if key not in self._ran_on:
+            self._ran_on[key] = ran_on(recipe)
+        return Trial(arm=arm, seed=seed, changes=whole, recipe=recipe, ran_on=self._ran_on[key])
 
     def run(self, trial: Trial) -> Mapping[str, Any]:
         """Return a run's result, run now where there is none."""
@@ -155,6 +181,7 @@ class Trials:
             "figures": figures,
             "seconds": round(seconds, 2),
             "cpu_seconds": round(time.process_time() - busy, 2),
+            "versions": versions(),
         }
 
     @property
@@ -168,6 +195,14 @@ class Trials:
         if key not in self._data:
             self._data = {key: load_data(recipe.data, recipe.data_settings)}
         return self._data[key]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions that a run depends on."""
+    there = {one.metadata["Name"].lower() for one in importlib.metadata.distributions()}
+    found = {name: importlib.metadata.version(name) for name in PACKAGES if name in there}
+    return {"python": platform.python_version(), **found}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ time: a step's time runs from its beginning to the beginning of the next, so bat
 - ``trl``: TRL as it is fastest in the precision of ``align``: the reference's log-probabilities computed before, no
   checkpointing, on a CPU float32.
 - ``trl bf16``: on a CPU, the same in bfloat16. The faster of both is *TRL at its best*.
+- ``align bf16``: on a CPU and of some rows, ``align`` in bfloat16, to be held against TRL in the same.
 - ``trl as it comes``: ``DPOConfig`` with nothing changed but what is measured.
 - ``limit``: a plain forward and backward of the batch's unique tokens as one packed sequence, cross-entropy at
   completion positions, and AdamW's step.
@@ -46,7 +47,7 @@ from scripts.benchmarks.vs_trl_figures import figures
 from scripts.benchmarks.vs_trl_loops import Limit, start, watch
 from scripts.benchmarks.vs_trl_page import RESULTS, slug, table, write_page
 from scripts.benchmarks.vs_trl_profile import profile
-from scripts.benchmarks.vs_trl_rows import ARMS, CPU_ROWS, GPU_ROWS, Row, ratio_of, trainer_of, write_lengths
+from scripts.benchmarks.vs_trl_rows import ARMS, CPU_ROWS, GPU_ROWS, OURS_TOO, Row, ratio_of, trainer_of, write_lengths
 
 REPETITIONS = {"all": 5, "quick": 3}
 """Steps that count."""
@@ -71,14 +72,15 @@ def measure(name: str, row: Row, device: str, *, quick: bool = False) -> dict[st
     steps = REPETITIONS["quick" if quick else "all"] + warm
     row = replace(row, pairs=row.pairs // 2) if quick else row
     with tempfile.TemporaryDirectory() as folder:
-        trainers = {arm: trainer_of(arm, row, steps, device, f"{folder}/{arm}") for arm in ARMS[device]}
+        arms = row.arms(device)
+        trainers = {arm: trainer_of(arm, row, steps, device, f"{folder}/{arm}") for arm in arms}
         for arm, trainer in trainers.items():
             if arm != "align":
                 same_start(trainers["align"].model, trainer.model)
         limit = Limit(row, steps, device)
-        logps = {arm: watch(trainers[arm], arm) for arm in ("align", "trl")}
+        logps = {arm: watch(trainers[arm], arm) for arm in arms if arm != "trl as it comes"}
         turns = {arm: start(trainer, device) for arm, trainer in trainers.items()}
-        order = [*ARMS[device], "limit"]
+        order = [*arms, "limit"]
         for step in range(steps):
             first = step % len(order)
             for arm in order[first:] + order[:first]:
@@ -88,7 +90,7 @@ def measure(name: str, row: Row, device: str, *, quick: bool = False) -> dict[st
         del trainers, turns, limit
         gc.collect()
     if device == "cpu":
-        arms = ("align", found["best"]) if quick else ARMS[device]
+        arms = ("align", found["best"]) if quick else arms
         memory = {arm: peak(arm, name, device, row.pairs) for arm in arms}
     others = {"memory_ratio": found["best"], "memory_ratio_default": "trl as it comes"}
     return {
@@ -180,9 +182,7 @@ def parse() -> argparse.Namespace:
         "--page", action="store_true", help="make tables and charts of the files that are there, and stop"
     )
     parser.add_argument("--lengths", metavar="FILE", help="write hh_lengths.json from a file of HH's pairs, and stop")
-    parser.add_argument(
-        "--child", choices=sorted({arm for arms in ARMS.values() for arm in arms}), help=argparse.SUPPRESS
-    )
+    parser.add_argument("--child", choices=sorted({*ARMS["cpu"], OURS_TOO}), help=argparse.SUPPRESS)
     parser.add_argument("--pairs", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -113,7 +113,7 @@ def start(trainer: Any, device: str) -> Turns:
 def watch(trainer: Any, arm: str) -> list[Tensor]:
     """Return a list that fills with the log-probabilities of each step's sequences, the chosen sides first."""
     found: list[Tensor] = []
-    if arm == "align":
+    if arm.startswith("align"):
         plain = trainer.objective_loss
 
         def watched(policy: Any, reference: Any, batch: Mapping[str, Tensor]) -> Tensor:

@@ -79,6 +79,8 @@ def columns(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Callable[
     yield "TRL / align", lambda r: with_quartiles(r, "wall_ratio")
     if any("trl bf16" in row["seconds"] for row in found):
         yield "its best", lambda r: BEST[r["best"]]
+    if any("wall_ratio_bf16" in row for row in found):
+        yield "both in bfloat16", lambda r: with_quartiles(r, "wall_ratio_bf16") if "wall_ratio_bf16" in r else ""
     yield "as it comes", lambda r: with_quartiles(r, "wall_ratio_default")
     yield "CPU time", lambda r: f"{r['cpu_ratio']:.2f}"
     yield "tokens", lambda r: f"{r['tokens_ratio']:.2f}"

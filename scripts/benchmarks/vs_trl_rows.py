@@ -20,6 +20,8 @@ ARMS: Mapping[str, tuple[str, ...]] = {
     "cuda": ("align", "trl", "trl as it comes"),
 }
 """What is compared on a device; on a GPU all are bfloat16."""
+OURS_TOO = "align bf16"
+"""A further arm of rows on a CPU where TRL in bfloat16 is far ahead of itself in float32: align in bfloat16."""
 TUNED = ("trl", "trl bf16")
 """TRL set up as well as it can be; the faster is TRL at its best."""
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
@@ -84,6 +86,7 @@ class Row:
         pairs: of a step.
         lora: train adapters instead of all weights.
         quick: measured by ``--quick``.
+        both: align in bfloat16 is measured too.
     """
 
     model: str
@@ -92,6 +95,14 @@ class Row:
     pairs: int
     lora: bool = False
     quick: bool = False
+    both: bool = False
+
+    def arms(self, device: str) -> tuple[str, ...]:
+        """Return what is compared on a device."""
+        if not self.both or device != "cpu":
+            return ARMS[device]
+        place = ARMS[device].index("trl bf16") + 1  # the two are compared, and take their turns side by side
+        return (*ARMS[device][:place], OURS_TOO, *ARMS[device][place:])
 
 
 CPU_ROWS: Mapping[str, Row] = {
@@ -107,10 +118,10 @@ CPU_ROWS: Mapping[str, Row] = {
     "ratio 0.25, LoRA": Row(model="small Llama", prompt=32, completion=128, pairs=8, lora=True),
     "ratio 4, LoRA": Row(model="small Llama", prompt=256, completion=64, pairs=8, lora=True),
     "HH, LoRA": Row(model="small Llama", prompt=0, completion=0, pairs=8, lora=True),
-    "SmolLM2 HH": Row(model="SmolLM2-135M", prompt=0, completion=0, pairs=2),
-    "SmolLM2 HH, LoRA": Row(model="SmolLM2-135M", prompt=0, completion=0, pairs=2, lora=True),
-    "SmolLM2 ratio 1": Row(model="SmolLM2-135M", prompt=96, completion=96, pairs=2),
-    "SmolLM2 ratio 8": Row(model="SmolLM2-135M", prompt=384, completion=48, pairs=2),
+    "SmolLM2 HH": Row(model="SmolLM2-135M", prompt=0, completion=0, pairs=2, both=True),
+    "SmolLM2 HH, LoRA": Row(model="SmolLM2-135M", prompt=0, completion=0, pairs=2, lora=True, both=True),
+    "SmolLM2 ratio 1": Row(model="SmolLM2-135M", prompt=96, completion=96, pairs=2, both=True),
+    "SmolLM2 ratio 8": Row(model="SmolLM2-135M", prompt=384, completion=48, pairs=2, both=True),
 }
 GPU_ROWS: Mapping[str, Row] = {
     "ratio 0.25": Row(model="Llama 0.5B", prompt=128, completion=512, pairs=8),
@@ -211,9 +222,9 @@ def trainer_of(arm: str, row: Row, steps: int, device: str, folder: str) -> Any:
         "disable_tqdm": True,
         "dataloader_pin_memory": device == "cuda",
     }
-    bf16 = device == "cuda"
+    bf16 = device == "cuda" or arm in ("trl bf16", OURS_TOO)
     lora = LoraConfig(**LORA) if row.lora else None
-    if arm == "align":
+    if arm in ("align", OURS_TOO):
         arguments = TrainingArguments(folder, bf16=bf16, **shared)
         trainer = PairTrainer(
             model,
@@ -229,7 +240,7 @@ def trainer_of(arm: str, row: Row, steps: int, device: str, folder: str) -> Any:
     from trl import DPOConfig, DPOTrainer
 
     best = {"precompute_ref_log_probs": True, "gradient_checkpointing": False, "activation_checkpointing": False}
-    options = {**best, "bf16": bf16 or arm == "trl bf16"} if arm in TUNED else {}
+    options = {**best, "bf16": bf16} if arm in TUNED else {}
     arguments = DPOConfig(folder, beta=0.1, max_length=None, **shared, **options)
     # With log-probabilities computed before, the policy is its own reference, and no second model is kept.
     reference = None if lora or arm in TUNED else model_of(row, device)

@@ -24,6 +24,13 @@ def test_a_set_by_name_and_by_the_recipe_that_uses_it(tmp_path, capsys, monkeypa
     assert (tmp_path / found["picture"]).is_file()
 
 
+def test_rows_of_numbers_are_drawn_too(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "preview", "housing"]) == 0
+    assert "1 x 12, 1 channel" in capsys.readouterr().out
+    assert (tmp_path / "housing.png").is_file()
+
+
 def test_ones_own_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("cats", "dogs"):

@@ -86,15 +86,44 @@ def test_freshness_is_of_the_present_recipe(recipe, tmp_path):
 def test_a_result_of_other_code_is_told_and_run_again(recipe, tmp_path, monkeypatch):
     run_claim(recipe, tmp_path, lambda line: None)
     assert listed({"mine": recipe}, tmp_path)[0]["same_code"]
-    for module in (claims, trials):
-        monkeypatch.setattr(module, "code_digest", lambda method, source: "another")
+    monkeypatch.setattr(trials, "code_digest", lambda method, source: "another")
     (line,) = listed({"mine": recipe}, tmp_path)
     assert (line["fresh"], line["same_code"]) == (True, False)
     result, claim = read_result("mine", tmp_path), build_method_recipe(method_tree(recipe)).claim
-    assert "has changed since: the command runs it again" in told(result, claim, same_code=False)
+    assert "has changed since: the command runs all of it again" in told(result, claim, same_code=False)
     said = []
     assert run_claim(recipe, tmp_path, said.append)["code"] == "another"
     assert sum("s; about" in line for line in said) == 6
+
+
+def test_what_came_out_before_stays_told(recipe, tmp_path):
+    recipe.write_text(TEXT + "  tried:\n    - Seeds 1 to 3,\n      inconclusive.\n")
+    found = run_claim(recipe, tmp_path, lambda line: None)
+    assert found["tried"] == ["Seeds 1 to 3, inconclusive."]
+    assert "before: Seeds 1 to 3, inconclusive." in told(found, build_method_recipe(method_tree(recipe)).claim)
+
+
+def test_pictures_of_ones_own_that_changed_are_run_again(recipe, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(b"one")
+    recipe.write_text(TEXT.replace("data: mnist", f"data: {{path: {pictures}}}"))
+    first, said = run_claim(recipe, tmp_path, lambda line: None), []
+    run_claim(recipe, tmp_path, said.append)
+    assert "there is a result" in said[0]
+    (pictures / "b.png").write_bytes(b"two")
+    assert not listed({"mine": recipe}, tmp_path)[0]["same_code"]
+    assert run_claim(recipe, tmp_path, said.append)["code"] != first["code"]
+    assert sum("s; about" in line for line in said) == 6
+
+
+def test_versions_are_those_the_runs_were_made_with(recipe, tmp_path, monkeypatch):
+    assert run_claim(recipe, tmp_path, lambda line: None)["versions"] == trials.versions()
+    monkeypatch.setattr(trials, "versions", lambda: {"torch": "99"})
+    recipe.write_text(TEXT.replace("[11, 12, 13]", "[11, 12, 13, 14]"))
+    found = run_claim(recipe, tmp_path, lambda line: None)
+    assert found["versions"]["torch"].endswith(" and 99")
+    assert {run["versions"]["torch"] for run in found["runs"] if run["seed"] == 14} == {"99"}
 
 
 def test_a_recipe_without_a_claim_and_a_broken_result(recipe, tmp_path):

@@ -46,6 +46,14 @@ def test_its_claim_can_be_run(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_its_recipe_leaves_no_batch_to_fill_up(name):
+    """Batches come out even, or what is left over is dropped."""
+    trainer = build_method_recipe(tree_of(name)).trainer
+    if "max_steps" in trainer and name != "metrix":  # whose sampler's batches are whole, as sample4geo's are
+        assert trainer["dataloader_drop_last"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_it_runs_every_arm_and_has_the_figures_of_its_claim(name, tmp_path):
     claim = build_method_recipe(tree_of(name)).claim
     found = {}

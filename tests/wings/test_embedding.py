@@ -1,10 +1,12 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from align.wings import embedding
 from align.wings.embedding import embed_pictures, embed_texts, pooled, preparation, some
 
 
@@ -93,6 +95,42 @@ def test_a_convolutional_network_is_embedded_by_its_places(folder, tmp_path_fact
     found = embed_pictures(str(model), folder, rows=8, pool="mean")
     assert found.shape == (8, 16)
     assert torch.linalg.matrix_rank(found) > 1
+
+
+def test_pictures_are_as_large_as_the_model_prepares_them_and_grey_for_a_grey_model(folder, tmp_path_factory):
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 7}
+    model = tmp_path_factory.mktemp("dino")
+    Dinov2Model(Dinov2Config(num_channels=1, **sizes)).save_pretrained(model)
+    said = {"crop_size": {"height": 14, "width": 14}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (model / "preprocessor_config.json").write_text(json.dumps(said))
+    seen = []
+    with pytest.MonkeyPatch.context() as patched:
+        forward = Dinov2Model.forward
+        patched.setattr(
+            Dinov2Model,
+            "forward",
+            lambda self, pixel_values, **more: seen.append(pixel_values.shape) or forward(self, pixel_values, **more),
+        )
+        assert embed_pictures(str(model), folder, rows=8, pool="mean").shape == (8, 16)
+    assert {shape[1:] for shape in seen} == {(1, 14, 14)}
+
+
+@pytest.mark.parametrize(
+    ("prepared", "size"),
+    [
+        ({"crop_size": 224, "size": {"shortest_edge": 256}}, 224),
+        ({"crop_size": {"height": 289, "width": 289}, "do_center_crop": False, "size": {"height": 600}}, 600),
+        ({"size": {"longest_edge": 2048}}, 512),
+        ({"size": [384, 384]}, 384),
+        ({}, 512),
+    ],
+)
+def test_sizes_as_processors_say_them(prepared, size):
+    assert embedding._size(SimpleNamespace(image_size=512), prepared) == size
+    assert embedding._size(SimpleNamespace(), {"size": {"longest_edge": 2048}}) is None
 
 
 def test_rows_are_chosen_by_chance_and_always_the_same():

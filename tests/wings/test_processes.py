@@ -70,6 +70,17 @@ def test_over_all_rows_it_is_torchs_of_the_whole_batch(twins, shape):
         torch.testing.assert_close(a, b)
 
 
+def test_under_autocast_it_is_as_exact_as_torchs(twins):
+    mine, other = BatchNorm2d(4), nn.BatchNorm2d(4)
+    rows = (torch.randn(6, 4, 3, 5) + 20).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = mine(rows), other(torch.cat([rows, rows]))[:6]
+    assert found.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(mine.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_in_evaluation_nobody_is_asked(monkeypatch):
     norm = BatchNorm1d(4)
     norm(torch.randn(6, 4))

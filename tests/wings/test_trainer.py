@@ -59,10 +59,10 @@ def test_rows_that_are_compared_are_not_cut_into_accumulation_steps(tmp_path):
         MethodTrainer(net(), cut, losses=losses, rows=rows(), couples_rows=True)
 
 
-def test_rows_that_are_compared_are_not_filled_up_with_copies(tmp_path, monkeypatch):
-    def trainer(**more):
+def test_batches_are_not_filled_up_with_copies(tmp_path, monkeypatch):
+    def trainer(sampler=None, **more):
         monkeypatch.undo()
-        made = MethodTrainer(net(), arguments(tmp_path, **more), losses=losses, rows=rows(10), couples_rows=True)
+        made = MethodTrainer(net(), arguments(tmp_path, **more), losses=losses, rows=rows(10), sampler=sampler)
         monkeypatch.setattr(type(made.accelerator), "num_processes", 2)
         monkeypatch.setattr(AlignmentTrainer, "train", lambda self, *a, **k: "trained")
         return made
@@ -70,6 +70,11 @@ def test_rows_that_are_compared_are_not_filled_up_with_copies(tmp_path, monkeypa
     with pytest.raises(ValueError, match=r"dataloader_drop_last: the last batch of an epoch has 2 of 8 rows"):
         trainer().train()
     assert trainer(dataloader_drop_last=True).train() == "trained"
+    assert trainer(range(8)).train() == "trained"  # a sampler's batches are whole
+    with pytest.raises(ValueError, match="dataloader_drop_last: the last batch of an epoch has 1 of 8 rows"):
+        trainer(range(9)).train()
+    with pytest.raises(ValueError, match="per_device_train_batch_size: 64 rows make a batch, and there are 10"):
+        trainer(dataloader_drop_last=True, per_device_train_batch_size=32).train()
 
 
 def test_evaluations_say_what_the_method_says(tmp_path):

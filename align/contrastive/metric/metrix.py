@@ -265,6 +265,7 @@ def additive_loss(settings: MetrixSettings) -> Additive:
         "the contrastive loss is of cosines, as the paper writes it, not of distances as in its code",
         "one weight of the mixed loss for all places and kinds of pairs",
         "proxies are not mixed themselves, only positives with negatives, and learn at the network's rate",
+        "rates fall linearly, gradients are clipped by norm, and tuning looks at other rows of the tested classes",
         "sharpness and margins are pytorch-metric-learning's usual ones, not the paper's",
     ),
 )

@@ -71,7 +71,12 @@ class Clip(Method):
     """Two towers whose embeddings of a picture and its caption meet, and of others part."""
 
     Settings = ClipSettings
-    quick = {"trainer.max_steps": 2, "trainer.eval_strategy": "no", "data.train_per_class": 10}
+    quick = {
+        "trainer.max_steps": 2,
+        "trainer.per_device_train_batch_size": 16,
+        "trainer.eval_strategy": "no",
+        "data.train_per_class": 10,
+    }
 
     def run(self, work: Workbench) -> Mapping[str, float]:
         """Train the towers, then classify held-out pictures by sentences, and retrieve both ways."""

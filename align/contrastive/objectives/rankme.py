@@ -112,6 +112,7 @@ class RankMe(Method):
     least_classes = 2
     quick = {
         "trainer.max_steps": 2,
+        "trainer.per_device_train_batch_size": 16,
         "data.train_per_picture": 4,
         "data.test_per_picture": 4,
         "settings.temperatures": [0.2, 1.0],

@@ -163,6 +163,7 @@ class PlaceEncoder(nn.Module):
         "a few convolutions on random terrain, with a linear layer a view, for one ConvNeXt-B on photographs",
         "haversine distances are of radians; the official code passes degrees",
         "neighbour batches keep row 0, which the official code drops by accident",
+        "a small map and small batches: 64 rows, neighbours from the 64 nearest places, 32 of them a seed",
         "the only augmentations are the paired turn and mirror image; no jitter of colours and no dropped patches",
     ),
 )

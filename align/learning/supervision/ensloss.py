@@ -140,7 +140,12 @@ class EnsLoss(Method):
 
     Settings = EnsLossSettings
     least_classes = 2
-    quick = {"trainer.max_steps": 2, "trainer.save_strategy": "no", "settings.rows": 40}
+    quick = {
+        "trainer.max_steps": 2,
+        "trainer.save_strategy": "no",
+        "trainer.per_device_train_batch_size": 16,
+        "settings.rows": 40,
+    }
 
     def run(self, work: Workbench) -> Mapping[str, float]:
         """Train a network on few noisy rows until it fits them, and see what it says of clean ones."""
@@ -192,7 +197,8 @@ class EnsLoss(Method):
         if self.settings.period < 0:
             return 0.0
         together = int(self.work.recipe.trainer["per_device_train_batch_size"]) * self.work.processes
-        epoch = self.work.step // -(-self.settings.rows // together)
+        whole = bool(self.work.recipe.trainer.get("dataloader_drop_last"))
+        epoch = self.work.step // (self.settings.rows // together if whole else -(-self.settings.rows // together))
         draw = torch.rand((), generator=self.work.generator(-1 - epoch // self.settings.period))
         return float(2 * draw - 1)
 

@@ -163,6 +163,10 @@ class Branch(nn.Module):
         return found
 
 
+LEAST = 16
+"""Channels of the exit at least: of few, for some starts, so many never fire that nothing is learned."""
+
+
 class ConditionalBlindSpot(nn.Module):
     """One network with a switch: with the blind spot no output sees its own pixel, without it the same weights do.
 
@@ -176,7 +180,7 @@ class ConditionalBlindSpot(nn.Module):
         super().__init__()
         self.entry = nn.Conv2d(channels, width, 1)
         self.near, self.far = Branch(width, modules, kernel=3), Branch(width, modules, kernel=5)
-        half = max(1, width // 2)
+        half = max(LEAST, width // 2)
         self.exit = nn.Sequential(
             nn.Conv2d(2 * width, half, 1), nn.ReLU(), nn.Conv2d(half, half, 1), nn.ReLU(), nn.Conv2d(half, channels, 1)
         )

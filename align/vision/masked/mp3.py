@@ -268,6 +268,7 @@ class Mp3(Method):
     quick = {
         "trainer.max_steps": 2,
         "trainer.eval_strategy": "no",
+        "trainer.per_device_train_batch_size": 16,
         "settings.pretrain_steps": 2,
         "settings.labels_per_class": 5,
         "data.train_per_class": 10,

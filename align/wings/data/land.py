@@ -51,8 +51,9 @@ class Settings:
         if not self.minutes >= 1 or self.reach / np.cos(np.radians(POLAR)) >= CELL / 3:
             widest = 2 * 60 * CELL / 3 * np.cos(np.radians(POLAR)) / self.size
             raise ValueError(f"minutes must lie in 1 ... {widest:.0f} for a size of {self.size}, got {self.minutes}")
-        if not 0 <= self.least < 0.5:
-            raise ValueError(f"least must lie in [0, 0.5), got {self.least}")
+        pixels = self.size**2
+        if not 0 <= self.least < 0.5 or np.ceil(self.least * pixels) > np.floor((1 - self.least) * pixels):
+            raise ValueError(f"least must lie in [0, 0.5), with a share of {pixels} pixels to spare, got {self.least}")
 
     @property
     def reach(self) -> float:

@@ -81,5 +81,7 @@ def test_the_seed_decides(splits):
     "wrong", [{"train": 0}, {"test": 0}, {"size": 3}, {"minutes": 0.5}, {"minutes": 60.0}, {"least": 0.5}]
 )
 def test_what_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"^least must"):
+        Settings(size=5, least=0.49)  # no share of 25 pixels is as near to a half
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must"):
         Settings(**wrong)
