@@ -13,9 +13,9 @@ from pathlib import Path
 import torch.distributed as dist
 
 NAMES = ("all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "broadcast", "gather", "reduce")
-CALLERS = ("read", "_get_num_items_in_batch", "nested_gather", "store_flos", "settle")
+CALLERS = ("read", "_get_num_items_in_batch", "nested_gather", "store_flos", "settle", "decide")
 """Ours: metrics of a logging step, weight of a step's rows; transformers', when it logs: its loss, its operations;
-ours, on the first batch: what is computed faster."""
+ours, on the first batch: what is computed faster, and whether activations are kept."""
 counts: Counter[str] = Counter()
 
 

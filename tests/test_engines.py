@@ -264,4 +264,5 @@ def test_metrics_are_brought_together_once_a_logging_step(recipe, tmp_path):
             "nested_gather": logged,
             "store_flos": logged,
             "settle": 3,  # do padded rows, trees and tiles agree, and how many positions are they
+            "decide": 1,  # would activations fit everywhere
         }

@@ -12,7 +12,7 @@ time: a step's time runs from its beginning to the beginning of the next, so bat
 - ``trl``: TRL as it is fastest in the precision of ``align``: the reference's log-probabilities computed before, no
   checkpointing, on a CPU float32.
 - ``trl bf16``: on a CPU, the same in bfloat16. The faster of both is *TRL at its best*.
-- ``align bf16``: on a CPU and of some rows, ``align`` in bfloat16, to be held against TRL in the same.
+- ``align bf16``: on a CPU and of some rows, ``align`` in bfloat16, held against ``trl bf16`` in a run of their own.
 - ``trl as it comes``: ``DPOConfig`` with nothing changed but what is measured.
 - ``limit``: a plain forward and backward of the batch's unique tokens as one packed sequence, cross-entropy at
   completion positions, and AdamW's step.
@@ -43,7 +43,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scripts.benchmarks.vs_trl_figures import figures
+from scripts.benchmarks.vs_trl_figures import figures, furthest, ratios
 from scripts.benchmarks.vs_trl_loops import Limit, start, watch
 from scripts.benchmarks.vs_trl_page import RESULTS, slug, table, write_page
 from scripts.benchmarks.vs_trl_profile import profile
@@ -72,15 +72,14 @@ def measure(name: str, row: Row, device: str, *, quick: bool = False) -> dict[st
     steps = REPETITIONS["quick" if quick else "all"] + warm
     row = replace(row, pairs=row.pairs // 2) if quick else row
     with tempfile.TemporaryDirectory() as folder:
-        arms = row.arms(device)
-        trainers = {arm: trainer_of(arm, row, steps, device, f"{folder}/{arm}") for arm in arms}
+        trainers = {arm: trainer_of(arm, row, steps, device, f"{folder}/{arm}") for arm in ARMS[device]}
         for arm, trainer in trainers.items():
             if arm != "align":
                 same_start(trainers["align"].model, trainer.model)
         limit = Limit(row, steps, device)
-        logps = {arm: watch(trainers[arm], arm) for arm in arms if arm != "trl as it comes"}
+        logps = {arm: watch(trainers[arm], arm) for arm in ("align", "trl")}
         turns = {arm: start(trainer, device) for arm, trainer in trainers.items()}
-        order = [*arms, "limit"]
+        order = [*ARMS[device], "limit"]
         for step in range(steps):
             first = step % len(order)
             for arm in order[first:] + order[:first]:
@@ -90,7 +89,7 @@ def measure(name: str, row: Row, device: str, *, quick: bool = False) -> dict[st
         del trainers, turns, limit
         gc.collect()
     if device == "cpu":
-        arms = ("align", found["best"]) if quick else arms
+        arms = ("align", found["best"]) if quick else ARMS[device]
         memory = {arm: peak(arm, name, device, row.pairs) for arm in arms}
     others = {"memory_ratio": found["best"], "memory_ratio_default": "trl as it comes"}
     return {
@@ -102,6 +101,27 @@ def measure(name: str, row: Row, device: str, *, quick: bool = False) -> dict[st
         **found,
         **{key: round(memory["align"] / memory[arm], 3) for key, arm in others.items() if arm in memory},
         "memory_mib": {arm: round(found / 2**20) for arm, found in memory.items()},
+    }
+
+
+def measure_both_in_bf16(row: Row) -> dict[str, Any]:
+    """Return what a row's two arms in bfloat16 come to, measured by themselves: memory would not hold all arms."""
+    steps, arms = REPETITIONS["all"] + WARM["cpu"], (OURS_TOO, "trl bf16")
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = {arm: trainer_of(arm, row, steps, "cpu", f"{folder}/{arm}") for arm in arms}
+        same_start(trainers[OURS_TOO].model, trainers["trl bf16"].model)
+        logps = {arm: watch(trainers[arm], arm) for arm in arms}
+        turns = {arm: start(trainer, "cpu") for arm, trainer in trainers.items()}
+        for step in range(steps):
+            for arm in arms[step % 2 :] + arms[: step % 2]:
+                turns[arm].turn()
+        seconds = {arm: each.seconds[WARM["cpu"] :] for arm, each in turns.items()}
+    middle, quartiles = ratios(seconds["trl bf16"], seconds[OURS_TOO])
+    return {
+        "wall_ratio_bf16": middle,
+        "wall_ratio_bf16_quartiles": quartiles,
+        "max_logp_rel_diff_bf16": furthest(logps[OURS_TOO], logps["trl bf16"]),
+        "steps_bf16": {arm: [round(s, 4) for s in each] for arm, each in seconds.items()},
     }
 
 
@@ -182,7 +202,7 @@ def parse() -> argparse.Namespace:
         "--page", action="store_true", help="make tables and charts of the files that are there, and stop"
     )
     parser.add_argument("--lengths", metavar="FILE", help="write hh_lengths.json from a file of HH's pairs, and stop")
-    parser.add_argument("--child", choices=sorted({*ARMS["cpu"], OURS_TOO}), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=ARMS["cpu"], help=argparse.SUPPRESS)
     parser.add_argument("--pairs", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -214,7 +234,12 @@ def result(name: str, row: Row, device: str, folder: Path, *, quick: bool) -> di
         print(f"{name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    return dict(json.loads(file.read_text(encoding="utf-8")))
+    kept = dict(json.loads(file.read_text(encoding="utf-8")))
+    if row.both and device == "cpu" and not quick and "wall_ratio_bf16" not in kept:
+        print(f"{name}, both in bfloat16 ...", file=sys.stderr, flush=True)
+        kept |= measure_both_in_bf16(row)
+        file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    return kept
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scripts.benchmarks.vs_trl_loops import Limit, Turns
-from scripts.benchmarks.vs_trl_rows import OURS_TOO, TUNED, Row, sizes
+from scripts.benchmarks.vs_trl_rows import TUNED, Row, sizes
 
 PEAK = {"NVIDIA H100": 989e12, "NVIDIA H200": 989e12}
 """Dense bf16 operations a second, as the makers state them."""
@@ -47,7 +47,6 @@ def times(steps: Mapping[str, Sequence[float]], limit: Sequence[tuple[float, flo
         ("wall_ratio_default", steps["trl as it comes"], ours),
         ("over_limit", ours, [each[0] for each in limit]),
         ("over_limit_with_optimizer", ours, [each[1] for each in limit]),
-        ("wall_ratio_bf16", steps.get("trl bf16", []), steps.get(OURS_TOO, [])),
     ):
         if others:
             found[name], found[f"{name}_quartiles"] = ratios(some, others)
@@ -87,8 +86,6 @@ def figures(
         "real_tokens_per_second": {arm: round(real / value) for arm, value in seconds.items()},
         "backbone_tokens": {"align": round(unique), "trl": round(padded)},
     }
-    if OURS_TOO in logps:
-        found["max_logp_rel_diff_bf16"] = furthest(logps[OURS_TOO], logps["trl bf16"])
     found["seconds"]["limit"] = round(statistics.median(each[0] for each in limit.seconds[warm:]), 4)
     if limit.device == "cuda":
         found["mfu"] = {arm: round(useful(limit, unique) / value / peak_flops(), 3) for arm, value in seconds.items()}

@@ -86,7 +86,7 @@ class Row:
         pairs: of a step.
         lora: train adapters instead of all weights.
         quick: measured by ``--quick``.
-        both: align in bfloat16 is measured too.
+        both: align and TRL are measured in bfloat16 too.
     """
 
     model: str
@@ -96,13 +96,6 @@ class Row:
     lora: bool = False
     quick: bool = False
     both: bool = False
-
-    def arms(self, device: str) -> tuple[str, ...]:
-        """Return what is compared on a device."""
-        if not self.both or device != "cpu":
-            return ARMS[device]
-        place = ARMS[device].index("trl bf16") + 1  # the two are compared, and take their turns side by side
-        return (*ARMS[device][:place], OURS_TOO, *ARMS[device][place:])
 
 
 CPU_ROWS: Mapping[str, Row] = {
