@@ -61,8 +61,8 @@ def test_two_processes_train_as_one_with_the_whole_batch(name, together, tmp_pat
     logged = [pair for pair in logged if "loss" in pair[0]]
     assert len(logged) >= STEPS
     for mine, theirs in logged:
-        assert theirs["loss"] == pytest.approx(mine["loss"], rel=1e-4, abs=1e-6)
-        assert theirs["grad_norm"] == pytest.approx(mine["grad_norm"], rel=1e-3, abs=1e-6)
+        assert theirs["loss"] == pytest.approx(mine["loss"], rel=1e-5, abs=1e-6)
+        assert theirs["grad_norm"] == pytest.approx(mine["grad_norm"], rel=1e-4, abs=1e-6)
     mine, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (tmp_path / "one", together / name))
     # of all weights together: a bias whose gradient is 0 in theory, as that of attention's keys, is moved by rounding
     apart = sum(float((mine[key].double() - theirs[key].double()).square().sum()) for key in mine)

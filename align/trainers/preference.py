@@ -186,8 +186,14 @@ class PreferenceTrainer(ComparingTrainer):
             padded: positions of the rows that a model computes.
             laid: positions of what it gets in their place where they are laid out; None where they are not.
         """
+
+        def both(some: Mapping[str, Tensor]) -> list[SequenceLogps]:
+            kept = isinstance(self.reference, KeptReference)
+            other = None if kept else self.under_reference(model, lambda reference: forward(reference, some))
+            return [each for logps in (forward(model, some), other) if logps is not None for each in sequences(logps)]
+
         if not self.speed.settled:
-            self._settle(model, batch, forward, sequences, padded, laid)
+            self._settle(model, batch, both, (padded.numel(), padded.numel() if laid is None else laid.numel()))
         trains = model.training and torch.is_grad_enabled()
         if trains and self.activations.undecided and not self.engine.shards_weights:
             self._decide_activations(model, batch, padded, laid if self.speed.packs else None)
@@ -196,23 +202,16 @@ class PreferenceTrainer(ComparingTrainer):
         self,
         model: nn.Module,
         batch: Mapping[str, Tensor],
-        forward: Callable[[nn.Module, Mapping[str, Tensor]], Logps],
-        sequences: Callable[[Logps], Sequence[SequenceLogps]],
-        padded: Tensor,
-        laid: Tensor | None,
+        both: Callable[[Mapping[str, Tensor]], Sequence[SequenceLogps]],
+        positions: tuple[int, int],
     ) -> None:
-        def both(some: Mapping[str, Tensor]) -> list[SequenceLogps]:
-            kept = isinstance(self.reference, KeptReference)
-            other = None if kept else self.under_reference(model, lambda reference: forward(reference, some))
-            return [each for logps in (forward(model, some), other) if logps is not None for each in sequences(logps)]
-
         packing = cast(Packing | None, getattr(self.data_collator, "packing", None))
         few = few_rows(batch, None if packing is None else lambda rows: self.lay_out(packing, rows))
         with without_dropout(model):
             self.speed.settle(
                 lambda: both(few),
                 lambda: both(batch),
-                positions=(padded.numel(), padded.numel() if laid is None else laid.numel()),
+                positions=positions,
                 gather=self.accelerator.gather,
                 exact=self.exact,
                 device=self.accelerator.device,
