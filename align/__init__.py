@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from align.trainers.pair import PairTrainer as PairTrainer
     from align.trainers.run import run_recipe as run_recipe
     from align.trainers.spo import SPOTrainer as SPOTrainer
+    from align.trainers.spo import UnpairedSPOTrainer as UnpairedSPOTrainer
     from align.trainers.unpaired import UnpairedTrainer as UnpairedTrainer
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ _HOMES = {
     "PairTrainer": "align.trainers.pair",
     "Part": "align.objectives.mixture",
     "SPOTrainer": "align.trainers.spo",
+    "UnpairedSPOTrainer": "align.trainers.spo",
     "SequenceLogps": "align.objectives.logps",
     "SidedObjective": "align.objectives.base",
     "Smoothed": "align.objectives.mixture",

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from align.recipe.load import load_recipe
 from align.trainers.run import run_recipe
 
+ROOT = Path(__file__).parents[1]
 NEGATIVES = [
     "objective=d2o",
     "d2o={samples: 4, max_new_tokens: 24, batch_size: 4, online: {warmup: 2, every: 2}}",
@@ -30,17 +33,31 @@ def words(tmp_path, model_dir, pairs_file):
     return [str(path)]
 
 
-def kill_once(words, there, cache):
-    """Start ``align train`` and kill it as soon as something is there; it must not have come to its end."""
+TWO = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "accelerate_configs/ddp.yaml"]
+
+
+def kill_once(words, there, cache, *, two=False):
+    """Start ``align train`` and kill it as soon as something is there; it must not have come to its end.
+
+    On two processes the launcher is killed with both of them, as a machine that goes down kills all.
+    """
     environment = {**os.environ, "ALIGN_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "align", "train", *words]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    start = (
+        [*TWO, "--num_processes", "2", "--cpu", "scripts/train.py"] if two else [sys.executable, "-m", "align", "train"]
+    )
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            [*start, *words], env=environment, cwd=ROOT, stdout=said, stderr=said, start_new_session=True
+        ) as process,
+    ):
         started = time.monotonic()
         while not there():
-            assert process.poll() is None, process.stderr.read().decode()[-3000:]
-            assert time.monotonic() - started < 300
+            if process.poll() is not None or time.monotonic() - started > 300:
+                said.seek(0)
+                raise AssertionError(said.read().decode()[-3000:])
             time.sleep(0.005)
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == -9
 
 
@@ -49,9 +66,12 @@ def finish(words):
     run_recipe(load_recipe(recipe, overrides))
 
 
+def metrics(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 def losses(run):
-    entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {entry["step"]: entry["loss"] for entry in entries if "loss" in entry}
+    return {entry["step"]: entry["loss"] for entry in metrics(run) if "loss" in entry}
 
 
 def sampled(cache):
@@ -90,3 +110,23 @@ def test_degrees_killed_while_training(words, tmp_path):
     for out in (run, whole):
         finish([*words, f"output.dir={out}"])
     assert losses(run) == pytest.approx(losses(whole), rel=1e-6)
+
+
+def test_negatives_killed_on_two_processes(words, tmp_path):
+    """While both draw samples; what either wrote is used, and the run comes to its end."""
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    words = [*words, *NEGATIVES, f"output.dir={run}", "trainer.per_device_train_batch_size=2", "trainer.max_steps=2"]
+    words = [word.replace("warmup: 2", "warmup: 1") for word in words]
+    kill_once(words, lambda: sampled(cache) > 0, cache, two=True)
+    before = {file: file.read_bytes() for file in cache.glob("samples/*.jsonl")}
+    assert 0 < sampled(cache) < 24 * 4
+    environment = {**os.environ, "ALIGN_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    command = [*TWO, "--num_processes", "2", "--cpu", "scripts/train.py", *words]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for file, lines in before.items():
+        whole = lines.count(b"\n") // 4 * 4
+        assert file.read_bytes().startswith(b"".join(lines.splitlines(keepends=True)[:whole]))
+    assert sorted(losses(run)) == [1, 2]
+    (last,) = (entry for entry in metrics(run) if "loss" in entry and entry["step"] == 2)
+    assert last["d2o/sampled_tokens_per_second"] > 0

@@ -48,16 +48,18 @@ def degraded(
     tokenizer: PreTrainedTokenizerBase,
     settings: DegreeSettings,
     *,
+    parts: Sequence[str] | None = None,
     surprisals: Surprisals | None = None,
     model: str = "",
     name: str = "train_dataset",
 ) -> Degraded:
-    """Return prepared pairs with the versions of their responses, made once and found again under a key of content.
+    """Return prepared rows with the versions of their responses, made once and found again under a key of content.
 
     Args:
-        rows: prepared pairs.
+        rows: prepared pairs, or single completions.
         tokenizer: of their ids.
         settings: how versions are made.
+        parts: ``completion`` for single ones; None for the sides that ``settings`` names.
         surprisals: how surprising a model finds answers; only for that extractor.
         model: what tells that model from others.
         name: what the data set is called while versions are made.
@@ -67,7 +69,8 @@ def degraded(
     """
     extractor = load_extractor(settings.extractor, surprisals)
     mask = mask_id(tokenizer, settings) if settings.removal == "mask" else None
-    parts = {
+    made_of = settings.degraded_sides if parts is None else tuple(parts)
+    key = {
         "degrade": VERSION,
         "rows": rows._fingerprint,
         "extractor": identity_of(settings.extractor),
@@ -75,17 +78,17 @@ def degraded(
         "removed": settings.removed,
         "removal": settings.removal,
         "mask": mask,
-        "sides": settings.degraded_sides,
+        "sides": made_of,
         "tokenizer": tokenizer_state(tokenizer),
     }
-    file = cache_root() / "degraded" / f"{key_of(parts)}.arrow"
+    file = cache_root() / "degraded" / f"{key_of(key)}.arrow"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):  # another process that wants the same waits, then reads them
         if not file.is_file():
-            whole = _with_versions(rows, tokenizer, settings, extractor, mask, name)
+            whole = _with_versions(rows, tokenizer, settings, extractor, mask, made_of, name)
             whole.map(lambda batch: batch, batched=True, cache_file_name=str(file), features=whole.features)
     made = datasets.Dataset.from_file(str(file))
-    lists = [versions for side in settings.degraded_sides for row in made[column_of(side)] for versions in row]
+    lists = [versions for part in made_of for row in made[column_of(part)] for versions in row]
     return Degraded(made, sum(not ids for ids in lists) / max(len(lists), 1))
 
 
@@ -95,18 +98,35 @@ def _with_versions(
     settings: DegreeSettings,
     extractor: Any,
     mask: int | None,
+    parts: Sequence[str],
     name: str,
 ) -> datasets.Dataset:
     kind = datasets.List(datasets.List(datasets.Value("int32")))
     rows = rows.flatten_indices()
-    for side in settings.degraded_sides:
-        pairs = zip(rows["prompt_ids"], rows[f"{side}_ids"], strict=True)
-        bar = tqdm(pairs, total=len(rows), desc=f"key content of {name}, {side}", unit=" rows", leave=False)
+    for part in parts:
+        pairs = zip(rows["prompt_ids"], rows[f"{part}_ids"], strict=True)
+        bar = tqdm(pairs, total=len(rows), desc=f"texts of {name}, {part}", unit=" rows", leave=False)
         answers = [answer_of(tokenizer, prompt, ids) for prompt, ids in bar]
         ranked = extractor(answers)
         made = [versions(answer, key, settings, mask) for answer, key in zip(answers, ranked, strict=True)]
-        rows = rows.add_column(column_of(side), made, feature=kind)
+        rows = rows.add_column(column_of(part), made, feature=kind)
     return rows
+
+
+def check_versions(rows: datasets.Dataset, parts: Sequence[str], settings: DegreeSettings, name: str) -> None:
+    """Refuse versions that a data set brings and that are not as many as ``settings`` has degrees.
+
+    Raises:
+        ValueError: naming the column and the first row.
+    """
+    for part in parts:
+        for number, lists in enumerate(rows[column_of(part)]):
+            if len(lists) != settings.degrees - 1:
+                raise ValueError(
+                    f"{name}, row {number}: column {column_of(part)!r} has {len(lists)} versions, and spo.versions."
+                    f"degrees={settings.degrees} asks for {settings.degrees - 1} beside the whole response; set "
+                    f"degrees to {len(lists) + 1}, or leave the column out"
+                )
 
 
 def versions(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from align.data.collate import PairCollator, padded
+from align.data.collate import PairCollator, UnpairedCollator, padded
 from align.data.degrade import column_of
 from align.data.packing import Packing
 
@@ -40,17 +40,56 @@ class DegreeCollator(PairCollator):
             for degree, ids in enumerate([pair[f"{side}_ids"], *pair[column_of(side)]])
             if ids
         ]
-        ids, real, completion = padded([row[:2] for row in rows], self.pad_token_id)
-        laid = {}
-        if self.packing is not None:
-            laid = self.packing.keys(f"{PREFIX}packed_", [row[:2] for row in rows], [row[3] for row in rows])
-        return {
-            **super().__call__(pairs),  # type: ignore[dict-item]
-            f"{PREFIX}input_ids": ids,
-            f"{PREFIX}attention_mask": real,
-            f"{PREFIX}completion_mask": completion,
-            f"{PREFIX}of": torch.tensor([row[2] for row in rows]),
-            f"{PREFIX}pair": torch.tensor([row[3] for row in rows]),
-            f"{PREFIX}chosen": torch.tensor([row[4] for row in rows]),
-            **laid,
-        }
+        return {**super().__call__(pairs), **_beside(rows, self.pad_token_id, self.packing)}  # type: ignore[dict-item]
+
+
+class UnpairedDegreeCollator(UnpairedCollator):
+    """A batch of single completions with, beside it, a row for every version of them, as :class:`DegreeCollator` has.
+
+    ``degree_pair`` is the number of the row here, and ``degree_chosen`` whether it is desirable.
+
+    Args:
+        plain: what makes the batch itself.
+        sides: ``chosen`` for versions of desirable completions, ``rejected`` for those of undesirable ones, or both.
+    """
+
+    def __init__(self, plain: UnpairedCollator, sides: Sequence[str]) -> None:
+        super().__init__(
+            plain.pad_token_id,
+            mismatched=plain.mismatched,
+            max_length=plain.max_length,
+            stand_ins=plain.stand_ins,
+            packing=plain.packing,
+        )
+        self.sides = tuple(sides)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return the batch of prepared single completions that have a column of versions."""
+        versions = [
+            (row["prompt_ids"], ids, degree, number, bool(row["desirable"]))
+            for number, row in enumerate(rows)
+            if ("chosen" if row["desirable"] else "rejected") in self.sides
+            for degree, ids in enumerate([row["completion_ids"], *row[column_of("completion")]])
+            if ids
+        ]
+        if not versions:  # none of that side: a row of the other one, which nothing reads
+            versions = [(rows[0]["prompt_ids"], rows[0]["completion_ids"], 0, 0, bool(rows[0]["desirable"]))]
+        return {**super().__call__(rows), **_beside(versions, self.pad_token_id, self.packing)}  # type: ignore[dict-item]
+
+
+def _beside(
+    rows: Sequence[tuple[Any, Any, int, int, bool]], pad_token_id: int, packing: Packing | None
+) -> dict[str, Tensor]:
+    ids, real, completion = padded([row[:2] for row in rows], pad_token_id)
+    laid = {}
+    if packing is not None:
+        laid = packing.keys(f"{PREFIX}packed_", [row[:2] for row in rows], [row[3] for row in rows])
+    return {
+        f"{PREFIX}input_ids": ids,
+        f"{PREFIX}attention_mask": real,
+        f"{PREFIX}completion_mask": completion,
+        f"{PREFIX}of": torch.tensor([row[2] for row in rows]),
+        f"{PREFIX}pair": torch.tensor([row[3] for row in rows]),
+        f"{PREFIX}chosen": torch.tensor([row[4] for row in rows]),
+        **laid,
+    }

@@ -11,8 +11,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from tqdm import tqdm
 
 from align.data.rows import DataError
 from align.objectives.custom import load_python_file
@@ -124,7 +127,7 @@ def _rake() -> Extractor:
         ranked = sorted(rake.get_ranked_phrases_with_scores(), key=lambda each: (-each[0], each[1]))
         return stretches_of(text, (phrase for _, phrase in ranked))
 
-    return lambda answers: [of_text(answer.text) for answer in answers]
+    return lambda answers: [of_text(answer.text) for answer in _shown(answers)]
 
 
 def _yake() -> Extractor:
@@ -134,7 +137,11 @@ def _yake() -> Extractor:
         ranked = KeywordExtractor(lan="en", n=3, top=max(20, len(text) // 10)).extract_keywords(text)
         return stretches_of(text, (phrase for phrase, _ in ranked))
 
-    return lambda answers: [of_text(answer.text) if answer.text.strip() else [] for answer in answers]
+    return lambda answers: [of_text(answer.text) if answer.text.strip() else [] for answer in _shown(answers)]
+
+
+def _shown(answers: Sequence[Answer]) -> Iterable[Answer]:
+    return tqdm(answers, desc="key content", unit=" rows", leave=False, delay=1.0)
 
 
 def _tfidf() -> Extractor:
@@ -195,17 +202,27 @@ def _of_user(function: Callable[[list[str]], Any], name: str) -> Extractor:
 def _checked(text: str, ranking: Sequence[Any], name: str) -> Iterator[Stretch]:
     taken: list[Stretch] = []
     for each in ranking:
-        if isinstance(each, str):
-            spans = stretches_of(text, [each])
-        else:
-            start, end = each
-            if not (0 <= start < end <= len(text)):
-                raise DataError(f"extractor {name} returned {each!r}, which is no stretch of {text!r}")
-            spans = [(int(start), int(end))]
+        spans = stretches_of(text, [each]) if isinstance(each, str) else [_span(each, text, name)]
         for span in spans:
             if not any(span[0] < end and start < span[1] for start, end in taken):
                 taken.append(span)
                 yield span
+
+
+def _span(found: Any, text: str, name: str) -> Stretch:
+    """Return a stretch that a user's function gave.
+
+    Raises:
+        DataError: if it is none of the text.
+    """
+    both = tuple(found) if isinstance(found, (tuple, list)) else ()
+    whole = len(both) == 2 and all(isinstance(place, Integral) for place in both)
+    if not whole or not 0 <= both[0] < both[1] <= len(text):
+        raise DataError(
+            f"extractor {name} returned {found!r}, which is no phrase and no pair (start, end) of characters of "
+            f"{text!r}"
+        )
+    return int(both[0]), int(both[1])
 
 
 def removed(stretches: Sequence[Stretch], share: float) -> list[Stretch]:

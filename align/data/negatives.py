@@ -52,6 +52,18 @@ def one_a_sample(rows: datasets.Dataset) -> datasets.Dataset:
     return rows.map(apart, batched=True, features=rows.features, desc="a row a sample")
 
 
+def negatives_in(batch: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """Return the negatives of a batch as rows again: ids of prompt and completion."""
+    count = len(batch["weight"])
+    columns = (batch[name][-count:].tolist() for name in ("input_ids", "attention_mask", "completion_mask"))
+    rows = []
+    for ids, real, completion in zip(*columns, strict=True):
+        kept = [(token, out) for token, there, out in zip(ids, real, completion, strict=True) if there]
+        prompt, answer = ([token for token, out in kept if bool(out) == of] for of in (False, True))
+        rows.append({"prompt_ids": prompt, "completion_ids": answer})
+    return rows
+
+
 class NegativeCollator:
     """Rows of samples first, those of the first negative before those of the second, then a row for each negative.
 

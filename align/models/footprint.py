@@ -139,6 +139,7 @@ def footprint(
     shapes: Sequence[Sequence[int]] = (),
     evaluation: DryStep | None = None,
     synth: Sampling | None = None,
+    drawing: Sampling | None = None,
     generation: Sampling | None = None,
     on_cpu: bool = True,
     processes: int = 1,
@@ -153,6 +154,7 @@ def footprint(
         shapes: of the trainable tensors, for optimisers whose state follows from them.
         evaluation: an evaluation step of the widest batch.
         synth: sampling of training pairs, before training.
+        drawing: sampling of what negatives are held against, before training.
         generation: sampling of before and after.
         on_cpu: whether models are in main memory, where the libraries and malloc's leftovers count.
         processes: launched together.
@@ -166,6 +168,9 @@ def footprint(
     if synth is not None:
         parts = {"weights": copies.policy, "sampling copy": copies.sampling, "decoding": synth.decoding}
         stages.append(Stage(name="making pairs", parts={**rest, **parts}))
+    if drawing is not None:
+        parts = {"weights": copies.policy, "reference copy": copies.reference, "decoding": drawing.decoding}
+        stages.append(Stage(name="drawing samples", parts={**rest, **parts}))
     working = {"gradients": step.gradients, "activations": max(step.peak - step.gradients, 0)}
     stages.append(Stage(name="training", parts={**rest, **held, **buckets, **working, **kept}))
     if evaluation is not None:

@@ -3,7 +3,7 @@
 import copy
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,47 @@ class FrozenReference(Reference):
         self.equals_policy_at_start = equals_policy_at_start
         self.description = description
         self._away_from: torch.device | None = None
+        self._finer: dict[str, torch.Tensor] = {}
+
+    def move_towards(self, policy: nn.Module, alpha: float) -> None:
+        """Make every weight ``alpha * policy + (1 - alpha) * reference``.
+
+        Weights of fewer digits than float32 are kept in float32 beside, from the first move on: small shares of small
+        steps would be rounded away.
+
+        Args:
+            policy: with or without adapters, not wrapped.
+            alpha: share of the policy, in (0, 1].
+
+        Raises:
+            ValueError: if the two are not of one structure.
+        """
+        own = dict(self.module.named_parameters())
+        if alpha < 1 and not self._finer:
+            self._finer = {name: w.detach().float() for name, w in own.items() if w.dtype.itemsize < 4}
+        move_towards({**own, **self._finer}, policy, alpha)
+        with torch.no_grad():
+            for name, finer in self._finer.items():
+                own[name].copy_(finer)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return its weights as a checkpoint keeps them, each once, as fine as they are moved."""
+        saved = self.module.state_dict()
+        once = {name for found in (self.module.named_parameters(), self.module.named_buffers()) for name, _ in found}
+        whole = {name: value for name, value in saved.items() if name in once} | self._finer
+        return {name: value.detach().contiguous() for name, value in whole.items()}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take what :meth:`state` gave."""
+        own = dict(self.module.named_parameters())
+        device = next(iter(own.values())).device
+        kept = {name: value.to(device) for name, value in state.items()}
+        self._finer = {
+            name: value
+            for name, value in kept.items()
+            if name in own and value.dtype.itemsize > own[name].dtype.itemsize
+        }
+        self.module.load_state_dict(kept, strict=False)
 
     def place(self, accelerator: Accelerator) -> None:
         """Bring the frozen model to the device, or shard it as the policy is."""
@@ -153,18 +194,18 @@ def moving_copy(policy: nn.Module) -> FrozenReference:
 
 
 @torch.no_grad()
-def move_towards(reference: nn.Module, policy: nn.Module, alpha: float) -> None:
-    """Make every weight of the reference ``alpha * policy + (1 - alpha) * reference``, in place.
+def move_towards(own: Mapping[str, torch.Tensor], policy: nn.Module, alpha: float) -> None:
+    """Make every weight of a reference ``alpha * policy + (1 - alpha) * reference``, in place.
 
     Args:
-        reference: made by :func:`moving_copy`, or of the same structure.
+        own: weights of the reference by name, of the policy's structure without adapters.
         policy: with or without adapters, not wrapped.
         alpha: share of the policy, in (0, 1].
 
     Raises:
         ValueError: if the two are not of one structure.
     """
-    own, theirs = dict(reference.named_parameters()), dict(whole_weights(policy))
+    theirs = dict(whole_weights(policy))
     for name, weight in own.items():
         if name not in theirs or theirs[name].shape != weight.shape:
             raise ValueError(

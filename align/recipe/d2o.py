@@ -15,7 +15,7 @@ class OnlineSettings:
     """
 
     warmup: int = 200
-    """Optimiser steps on the samples from before training."""
+    """Optimiser steps on the samples from before training; the policy is copied first when they are over."""
     every: int = 50
     """Optimiser steps from one copy of the policy that is sampled from to the next."""
 
@@ -55,6 +55,16 @@ class D2oSettings:
     """What samples are compared with: ``same`` as negatives (``model.reference``), ``base``, a path or hub name."""
     samples_reference_sync: ReferenceSyncSettings | None = None
     """Let that reference follow the policy (a moving average); it is a copy of the policy then."""
+
+    @property
+    def copies(self) -> list[str]:
+        """Settings that keep a whole copy of the policy beside it."""
+        asked = {
+            "online": self.online is not None,
+            "samples_reference_sync": self.samples_reference_sync is not None,
+            "samples_reference": self.samples_reference == "base",
+        }
+        return [f"d2o.{name}" for name, there in asked.items() if there]
 
     def __post_init__(self) -> None:
         for name in ("samples", "max_new_tokens", "batch_size"):

@@ -156,6 +156,8 @@ def _steps(facts: Facts) -> Iterator[Row]:
     if noun == "pair" and len(steps["sides"]) == 1:
         tokens += f"; the objective reads the {steps['sides'][0]} alone, evaluations compute both sides"
     yield "passed through", tokens
+    if steps.get("versions"):
+        yield "versions", f"up to {steps['versions']} rows a {noun} beside these, which the policy alone computes (spo)"
     if speed := facts.get("speed"):
         positions = f"about {speed['computed']:,} positions a batch instead of {speed['padded']:,}"
         yield "speed", f"{positions}, {speed['saved']:.0%} less, where rows can be shared and packed"

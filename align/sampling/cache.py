@@ -3,18 +3,20 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from align.data.cache import cache_root
 from align.models.load import fingerprint
-from align.sampling.generate import Completion, Decoding, ids_of, sample
+from align.sampling.generate import Completion, Decoding, Progress, ids_of, sample, stop_ids
 
-VERSION = 1
+VERSION = 2
 """Raised when the meaning of a cached file changes."""
 
 
@@ -26,34 +28,48 @@ def cached_samples(
     *,
     label: str = "sampling",
     identity: str | None = None,
+    progress: Progress | None = None,
 ) -> list[Completion]:
     """Return one completion for each prompt, sampling only what an earlier call with the same inputs did not.
 
-    The key is content: every weight and its type, the prompts' tokens, the decoding. Nothing else changes it.
+    The key is content: every weight and its type, the type of autocast, the prompts' tokens, the decoding, the tokens
+    that close a completion. Nothing else changes what is drawn.
 
     Args:
         model: as :func:`~align.sampling.generate.sample`.
         tokenizer: as there.
         prompts: as there.
         decoding: as there.
-        label: as there.
+        label: what the progress bar says.
         identity: the model's :func:`~align.models.load.fingerprint`, where it is known already.
+        progress: of a larger whole, in place of a bar of its own.
     """
     asked = [ids_of(tokenizer, prompt) for prompt in prompts]
-    key = _key(identity or fingerprint(model), asked, decoding)
+    stops = sorted(stop_ids(model, tokenizer))
+    key = _key(f"{identity or fingerprint(model)} {stops} {_autocast(model)}", asked, decoding)
     file = cache_root() / "samples" / f"{key}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):  # another run that wants the same samples waits, then reads them
         done = _read(file, asked)
+        if len(done) < len(prompts):
+            done = done[: len(done) // decoding.batch_size * decoding.batch_size]
+        if progress is not None:
+            progress.leave_out(len(done) * decoding.max_new_tokens)
         if len(done) == len(prompts):
             return done
-        whole = len(done) // decoding.batch_size
-        done = done[: whole * decoding.batch_size]
         _write(file, done, mode="w")
-        for batch in sample(model, tokenizer, prompts, decoding, skip_batches=whole, label=label):
-            _write(file, batch, mode="a")
-            done.extend(batch)
+        left = (len(prompts) - len(done)) * decoding.max_new_tokens
+        with nullcontext(progress) if progress is not None else Progress(left, label) as counted:
+            skipped = len(done) // decoding.batch_size
+            for batch in sample(model, tokenizer, prompts, decoding, skip_batches=skipped, progress=counted):
+                _write(file, batch, mode="a")
+                done.extend(batch)
     return done
+
+
+def _autocast(model: Any) -> str:
+    kind = model.device.type
+    return str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else ""
 
 
 def _key(identity: str, prompts: Sequence[list[int]], decoding: Decoding) -> str:

@@ -1,6 +1,7 @@
 """Sampling completions from a model, in batches, with progress and tokens per second."""
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from align.data.template import render_prompt
+from align.models.adapters import has_adapter
 from align.recipe.schema import GenerationSettings, SynthSettings
+from align.report.console import is_main
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,49 @@ class Completion:
     ended: bool
 
 
+class Progress:
+    """A bar over the tokens that may be drawn at most, and what was drawn; the first process alone shows one.
+
+    Args:
+        most: tokens if no completion ends before its limit.
+        label: what the bar says; None for no bar.
+        delay: seconds before it shows.
+
+    Attributes:
+        tokens: that were drawn.
+        samples: that were drawn.
+    """
+
+    def __init__(self, most: int, label: str | None, *, delay: float = 0.0) -> None:
+        hidden = label is None or not is_main()
+        self.bar = tqdm(total=most, unit="tok", desc=label, leave=False, disable=hidden, delay=delay)
+        self.tokens, self.samples = 0, 0
+        self._since = time.perf_counter()
+
+    def drew(self, tokens: int) -> None:
+        """Count tokens of a step."""
+        self.tokens += tokens
+        self.bar.update(tokens)
+
+    def leave_out(self, tokens: int, samples: int = 0) -> None:
+        """Take from the whole what need not be drawn: the ends of short completions, or what is there already."""
+        self.samples += samples
+        if self.bar.total is not None and not self.bar.disable:
+            self.bar.total -= tokens
+            self.bar.refresh()
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens drawn a second, since it was made."""
+        return self.tokens / max(time.perf_counter() - self._since, 1e-9)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+
 def sample(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -56,12 +102,14 @@ def sample(
     decoding: Decoding,
     *,
     skip_batches: int = 0,
-    label: str | None = "sampling",
+    progress: Progress | None = None,
 ) -> Iterator[list[Completion]]:
     """Sample one completion for each prompt, a batch at a time.
 
-    The random numbers of a batch depend on the seed and the batch's number alone, so a sampling that was cut off
-    goes on where it stopped (``skip_batches``) to the same completions.
+    What is drawn from is the model's distribution at ``decoding``'s temperature, and of its nucleus: what a model's
+    own generation settings would change of it (penalties, ``min_p``, forced tokens) is left out, but for its closing
+    tokens. The random numbers of a batch depend on the seed and the batch's number alone, so a sampling that was cut
+    off goes on where it stopped (``skip_batches``) to the same completions.
 
     Args:
         model: a causal language model.
@@ -69,21 +117,20 @@ def sample(
         prompts: repeat a prompt to get several completions of it; ids are taken as they are.
         decoding: how to sample.
         skip_batches: leave out the first so many batches.
-        label: what the progress bar says; None for no bar.
+        progress: counts what is drawn.
     """
     was_training = model.training
     model.eval()
     starts = range(skip_batches * decoding.batch_size, len(prompts), decoding.batch_size)
-    there = min(skip_batches * decoding.batch_size, len(prompts)) * decoding.max_new_tokens
-    total = len(prompts) * decoding.max_new_tokens
-    bar = tqdm(total=total, initial=there, unit="tok", desc=label, leave=False, disable=label is None)
+    counted = Progress(0, None) if progress is None else progress
     try:
         for start in starts:
             batch = prompts[start : start + decoding.batch_size]
             with _seeded(decoding.seed, start // decoding.batch_size, model.device):
-                yield _sample_batch(model, tokenizer, batch, decoding, tick=bar.update)
+                drawn = _sample_batch(model, tokenizer, batch, decoding, counted)
+            counted.leave_out(sum(decoding.max_new_tokens - len(each.ids) for each in drawn), len(drawn))
+            yield drawn
     finally:
-        bar.close()
         model.train(was_training)
 
 
@@ -92,8 +139,7 @@ def _sample_batch(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str | Sequence[int]],
     decoding: Decoding,
-    *,
-    tick: Callable[[int], Any],
+    progress: Progress,
 ) -> list[Completion]:
     tokens = [ids_of(tokenizer, prompt) for prompt in prompts]
     longest = max(map(len, tokens))
@@ -102,20 +148,20 @@ def _sample_batch(
     for row, prompt in enumerate(tokens):
         ids[row, longest - len(prompt) :] = torch.tensor(prompt, device=ids.device)
         mask[row, longest - len(prompt) :] = 1
-    with torch.inference_mode():
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            do_sample=True,
-            temperature=decoding.temperature,
-            top_p=decoding.top_p,
-            top_k=0,
-            max_new_tokens=decoding.max_new_tokens,
-            use_cache=True,
-            pad_token_id=tokenizer.pad_token_id,
-            stopping_criteria=StoppingCriteriaList([_Tick(tick, len(tokens), decoding.max_new_tokens)]),
-        )
-    stops = _stop_ids(model, tokenizer)
+    stops = stop_ids(model, tokenizer)
+    asked = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=True,
+        temperature=decoding.temperature,
+        top_p=decoding.top_p,
+        top_k=0,
+        max_new_tokens=decoding.max_new_tokens,
+        use_cache=True,
+        eos_token_id=sorted(stops),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    ticks = StoppingCriteriaList([_Tick(progress, stops)])
+    with torch.inference_mode(), _settings_of_its_own(model, asked):
+        out = model.generate(input_ids=ids, attention_mask=mask, stopping_criteria=ticks)
     answers = [_up_to_stop(row, stops) for row in out[:, longest:].tolist()]
     return [
         Completion(
@@ -134,7 +180,23 @@ def ids_of(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[int]) -> l
     return render_prompt(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
 
 
-def _stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+@contextmanager
+def _settings_of_its_own(model: Any, asked: GenerationConfig) -> Iterator[None]:
+    """Let a model generate as is asked: ``generate`` fills in what a model's own settings say beside it."""
+    inner = model.get_base_model() if has_adapter(model) else model
+    holders = [each for each in dict.fromkeys((model, inner)) if "generation_config" in vars(each)]
+    before = [each.generation_config for each in holders]
+    try:
+        for each in holders:
+            each.generation_config = asked
+        yield
+    finally:
+        for each, found in zip(holders, before, strict=True):
+            each.generation_config = found
+
+
+def stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Return the ids that close a completion: the tokenizer's, and those that the model's settings name."""
     configured = model.generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
     return {int(i) for i in (*listed, tokenizer.eos_token_id) if i is not None}
@@ -154,12 +216,15 @@ def _seeded(seed: int, batch: int, device: torch.device) -> Iterator[None]:
 
 
 class _Tick(StoppingCriteria):
-    """Moves the progress bar at every token; stops nothing."""
+    """Counts the tokens of completions that have not ended; stops nothing."""
 
-    def __init__(self, tick: Callable[[int], Any], rows: int, total: int) -> None:
-        self.tick, self.rows, self.total, self.done = tick, rows, total, 0
+    def __init__(self, progress: Progress, stops: Collection[int]) -> None:
+        self.progress, self.stops = progress, sorted(stops)
+        self.open: Tensor | None = None
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Tensor:
-        self.done += 1
-        self.tick(self.rows)
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+        last = input_ids[:, -1]
+        self.open = torch.ones_like(last, dtype=torch.bool) if self.open is None else self.open
+        self.progress.drew(int(self.open.sum()))
+        self.open &= ~torch.isin(last, torch.tensor(self.stops, device=last.device))
+        return torch.zeros_like(self.open)

@@ -16,8 +16,9 @@ from align.data.special import own_bos
 from align.data.template import has_template
 from align.models.load import fingerprint
 from align.recipe.d2o import D2oSettings
+from align.report.console import say
 from align.sampling.cache import cached_samples
-from align.sampling.generate import Decoding
+from align.sampling.generate import Decoding, Progress
 
 PART = 8
 """Batches in a part."""
@@ -31,6 +32,7 @@ def self_samples(
     *,
     share: tuple[int, int] = (0, 1),
     label: str = "sampling",
+    bar: bool = True,
 ) -> list[list[list[int]]]:
     """Return the ids of ``settings.samples`` responses to each prompt, closing token included where one came.
 
@@ -40,40 +42,51 @@ def self_samples(
         prompts: ids of each, as training sees them.
         settings: how to sample.
         share: number of this process and of all: who begins where.
-        label: what the progress bar says.
+        label: what the progress bar says, and what is said once all are there.
+        bar: whether there is a progress bar.
 
     Raises:
         ValueError: if the instructions are not there, the chat template takes none, or the model has fewer positions
             than a prompt, its instruction and a sample need.
     """
     asked = with_instructions(tokenizer, prompts, settings)
-    refuse_beyond_positions(model, asked, settings)
+    refuse_beyond_positions(model.config, asked, settings)
     order = sorted(range(len(asked)), key=lambda i: (len(asked[i]), i))  # prompts of a batch are of like lengths
     size = settings.batch_size * PART
     parts = [order[start : start + size] for start in range(0, len(order), size)]
     identity, found = fingerprint(model, without_new_adapters=True), dict[int, list[int]]()
     mine, of = share
-    for number in sorted(range(len(parts)), key=lambda number: (number % of != mine, number)):
-        completions = cached_samples(
-            model,
-            tokenizer,
-            [asked[i] for i in parts[number]],
-            decoding_of(settings, number),
-            label=f"{label}, part {number + 1} of {len(parts)}",
-            identity=identity,
-        )
-        found |= {i: completion.ids for i, completion in zip(parts[number], completions, strict=True)}
+    ended = 0
+    with Progress(len(asked) * settings.max_new_tokens, f"{label}, samples" if bar else None) as progress:
+        for number in sorted(range(len(parts)), key=lambda number: (number % of != mine, number)):
+            prompts_of_part = [asked[i] for i in parts[number]]
+            decoding = decoding_of(settings, number)
+            completions = cached_samples(
+                model, tokenizer, prompts_of_part, decoding, identity=identity, progress=progress
+            )
+            found |= {i: completion.ids for i, completion in zip(parts[number], completions, strict=True)}
+            ended += sum(completion.ended for completion in completions)
     count = settings.samples
+    say(_told(label, len(asked), ended, progress, settings))
     return [[found[row * count + number] for number in range(count)] for row in range(len(prompts))]
 
 
-def refuse_beyond_positions(model: Any, asked: Sequence[Sequence[int]], settings: D2oSettings) -> None:
+def _told(label: str, count: int, ended: int, progress: Progress, settings: D2oSettings) -> str:
+    """Return a line on what was drawn by this process, and on how samples end."""
+    drawn = "all found in the cache"
+    if progress.samples:
+        drawn = f"{progress.samples:,} drawn here, {progress.tokens_per_second:,.0f} tokens a second"
+    share = f"{ended / max(count, 1):.0%} ended within {settings.max_new_tokens} tokens"
+    return f"{label}: {count:,} samples of the model itself ({drawn}); {share}, the others are cut"
+
+
+def refuse_beyond_positions(config: Any, asked: Sequence[Sequence[int]], settings: D2oSettings) -> None:
     """Refuse prompts behind which a whole sample has no place.
 
     Raises:
         ValueError: with the longest, and what can be done.
     """
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     longest = max(map(len, asked), default=0)
     if positions is not None and longest + settings.max_new_tokens > positions:
         instruction = "" if settings.instructions is None else " with its instruction"
@@ -87,7 +100,9 @@ def refuse_beyond_positions(model: Any, asked: Sequence[Sequence[int]], settings
 def with_instructions(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], settings: D2oSettings
 ) -> list[list[int]]:
-    """Return what the model is given for each sample of each prompt: its instructions come one after the other.
+    """Return what the model is given for each sample of each prompt: instructions come one after the other.
+
+    They go on from one prompt to the next, so that all are used however few samples a prompt has.
 
     Where a chat template begins every conversation with a system turn of its own, the instruction stands in its place.
 
@@ -97,9 +112,9 @@ def with_instructions(
     before = instruction_ids(tokenizer, settings.instructions)
     begins = openings(tokenizer, load_instructions(settings.instructions))
     found = []
-    for prompt in prompts:
+    for row, prompt in enumerate(prompts):
         head = _head(prompt, tokenizer)
-        for number in range(settings.samples):
+        for number in range(row * settings.samples, (row + 1) * settings.samples):
             usual, instructed = begins[number % len(begins)]
             if usual and list(prompt[: len(usual)]) == usual:
                 found.append([*instructed, *prompt[len(usual) :]])

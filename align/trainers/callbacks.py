@@ -29,6 +29,7 @@ SHORT = {
     "eval_accuracy": "held-out acc {:.3f}",
     "eval_auc": "held-out AUC {:.3f}",
     "tokens_per_second": "{:.0f} tok/s",
+    "d2o/sampled_tokens_per_second": "{:.0f} sampled tok/s",
     "rows_per_second": "{:.0f} rows/s",
 }
 """What a line on the terminal shows of a log entry; everything is in the metrics file."""

@@ -13,6 +13,7 @@ from align.data.sources import count_rows, read_rows
 from align.data.unpaired import to_unpaired
 from align.models.locate import locate
 from align.objectives.base import Objective, TokenObjective
+from align.objectives.dispreference import D2O
 from align.objectives.mixture import Mixture, Smoothed, name_of, trains_unpaired
 from align.recipe.d2o import D2oSettings
 from align.recipe.schema import GenerationSettings, Recipe, SourceSettings, SynthSettings
@@ -163,8 +164,13 @@ def refuse_to_hold_against_samples(objective: Objective) -> None:
         )
 
 
-def refuse_unread_samples(settings: D2oSettings, objective: Objective) -> None:
+def refuse_unread_samples(settings: D2oSettings, objective: Objective, *, given: bool = False) -> None:
     """Refuse settings of samples that nothing would read.
+
+    Args:
+        settings: of the section ``d2o``.
+        objective: that is trained.
+        given: whether a model to compare samples with was passed from Python, or is named by a path.
 
     Raises:
         ValueError: naming the first.
@@ -176,6 +182,29 @@ def refuse_unread_samples(settings: D2oSettings, objective: Objective) -> None:
         if idle and getattr(settings, name) != getattr(D2oSettings(), name):
             what = "draws no sample" if not read else "needs no reference"
             raise ValueError(f"d2o.{name} would not be used: objective {name_of(objective)!r} {what}; leave it out")
+    if not given:
+        return
+    if unread["samples_reference"]:
+        what = "draws no sample" if not read else "needs no reference"
+        raise ValueError(f"samples_reference would not be used: objective {name_of(objective)!r} {what}; leave it out")
+    for name in ("d2o.samples_reference_sync", "d2o.samples_reference"):
+        if name in settings.copies:
+            raise ValueError(
+                f"{name} asks for a copy of the policy, and samples_reference is a model: give one of them"
+            )
+
+
+def refuse_copies(settings: D2oSettings, *, quantised: bool) -> None:
+    """Refuse settings that copy a policy whose weights are quantised.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    if quantised and settings.copies:
+        raise ValueError(
+            f"{settings.copies[0]} keeps a copy of the policy that adapters are merged into, and quantised weights "
+            "take none: leave it out"
+        )
 
 
 def _model(recipe: Recipe) -> list[str]:
@@ -219,13 +248,19 @@ def _spo(recipe: Recipe) -> list[str]:
 
 def _d2o(recipe: Recipe) -> list[str]:
     if recipe.d2o is None:
+        if isinstance(recipe.objective, D2O):
+            raise ValueError(
+                "objective 'd2o' without the section d2o would hold rejected responses against the chosen ones, as dpo "
+                "does, and draw no sample: add 'd2o: {}', or choose dpo"
+            )
         return []
     refuse_to_hold_against_samples(recipe.objective)
     refuse_unread_samples(recipe.d2o, recipe.objective)
     if "chosen" not in recipe.objective.reads:
         return ["d2o: no samples, for the objective reads the negatives alone"]
     instructions = len(load_instructions(recipe.d2o.instructions))
-    return [f"d2o: {recipe.d2o.samples} samples a negative, under {instructions} instructions"]
+    under = f"under {instructions} instructions in turn" if instructions else "without instructions"
+    return [f"d2o: {recipe.d2o.samples} samples a negative, {under}"]
 
 
 def _generation(recipe: Recipe) -> list[str]:

@@ -106,8 +106,9 @@ def _of_pairs_alone(recipe: Recipe) -> Iterator[str]:
     asked = {
         "diagnostics.entanglement": recipe.diagnostics.entanglement is not None,
         "disentangle": recipe.disentangle is not None,
-        "spo": recipe.spo is not None,
     }
+    if recipe.spo is not None and recipe.d2o is not None:
+        yield "spo is about the two sides of a pair, and d2o trains on negatives alone: leave one of them out"
     for key in (key for key, there in asked.items() if there):
         if recipe.d2o is not None:
             yield f"{key} is about the two sides of a pair, and d2o trains on negatives alone: leave one of them out"
@@ -247,8 +248,10 @@ def _best_model(recipe: Recipe) -> Iterator[str]:
     if recipe.d2o is not None and set(recipe.objective.reads) != set(SIDES):
         known = ("loss", *(name for name in _EVERY_EVALUATION if not name.endswith("/chosen")))
     if recipe.spo is not None:
-        names = ("loss", "accuracy", "chance", "rank_correlation")
-        known += tuple(f"spo/{n}/{side}" for n in names for side in recipe.spo.versions.degraded_sides)
+        names, versions = ("loss", "accuracy", "chance", "rank_correlation"), recipe.spo.versions
+        of_degrees = tuple(f"{n}/{{}}_{k}" for n in ("logps", "mean_logps") for k in range(versions.degrees))
+        every = (*(f"{name}/{{}}" for name in names), *of_degrees)
+        known += tuple(f"spo/{each.format(side)}" for each in every for side in versions.degraded_sides)
     if unpaired and not recipe.objective.needs_mismatched:
         known = tuple(name for name in known if name != "kl")
     if metric is None or str(metric).removeprefix("eval_") in known:
@@ -284,6 +287,13 @@ def _engine(recipe: Recipe) -> Iterator[str]:
     device = device_of(recipe)
     if fsdp_would_be_idle(device):
         yield idle_fsdp(device)
+    engine = asked_to_shard()
+    for key in ("spo", "d2o"):
+        if engine is not None and getattr(recipe, key) is not None:
+            yield (
+                f"{key} cannot work under {engine}, which shards the weights: launch with accelerate_configs/ddp.yaml, "
+                "zero1.yaml or zero2.yaml"
+            )
 
 
 def _quantised(recipe: Recipe, device: torch.device) -> Iterator[str]:
@@ -298,6 +308,11 @@ def _quantised(recipe: Recipe, device: torch.device) -> Iterator[str]:
     yield from quantisation_faults(
         model.quantization, device, located, lora=model.lora is not None, reference=model.reference, moves=moves
     )
+    for name in recipe.d2o.copies if recipe.d2o is not None and "chosen" in recipe.objective.reads else ():
+        yield (
+            f"model.quantization={model.quantization} with {name}, which keeps a copy of the policy that adapters are "
+            f"merged into, and quantised weights take none: leave {name} out"
+        )
     if (engine := asked_to_shard()) is not None:
         yield (
             f"model.quantization={model.quantization} cannot work under {engine}, which would shard the weights: "

@@ -25,10 +25,12 @@ from align.models.machine import Speed, free_memory, measure_speed
 from align.models.skeleton import counts
 from align.recipe.schema import GenerationSettings, Recipe, SynthSettings
 from align.report.console import stage
+from align.sampling.self_samples import instruction_ids
 from align.trainers.combinations import checkpointing
 from align.trainers.forecast import SampledTokens, Schedule, duration
 from align.trainers.planned import PlannedModel, sampled_tokens
 from align.trainers.preference import length_limit
+from align.trainers.sections import copies_of_d2o, draws_samples
 
 MEASURED_ROWS = 4096
 """Most rows of the matrices whose product is timed."""
@@ -176,7 +178,7 @@ class Costs:
         other = run.model.other
         copied = run.model.reference not in ("none", "adapter_off")
         self.reference_bytes = (counts(other) if other is not None else self.counts).weight_bytes if copied else 0
-        self.reference_bytes += self._copies_of_d2o() * self.counts.weight_bytes
+        self.reference_bytes += sum(copies_of_d2o(self.recipe)) * self.counts.weight_bytes
         made = [source.synth for source in run.recipe.data.train if source.synth is not None]
         self.synth = made[0] if made and run.synthetic else None
 
@@ -243,6 +245,7 @@ class Costs:
             shapes=self.shapes,
             evaluation=evaluation,
             synth=self.sampling(self.synth),
+            drawing=self._drawing(),
             generation=self.sampling(self.recipe.evaluation.generation),
             on_cpu=on_cpu,
             processes=self.run.processes,
@@ -261,23 +264,24 @@ class Costs:
             vocabulary=int(self.model.policy.get_input_embeddings().weight.shape[0]),
         )
 
-    @property
-    def copies_that_move(self) -> int:
-        """Copies of the policy that follow it for d2o, and are kept in checkpoints."""
-        settings = self.recipe.d2o
-        if settings is None or "chosen" not in self.recipe.objective.reads:
-            return 0
-        return int(settings.online is not None) + int(settings.samples_reference_sync is not None)
-
-    def _copies_of_d2o(self) -> int:
-        settings = self.recipe.d2o
-        still = settings is not None and settings.samples_reference_sync is None
-        return self.copies_that_move + int(still and settings.samples_reference != "same")  # type: ignore[union-attr]
+    def _drawing(self) -> Sampling | None:
+        """Return the drawing of samples for negatives; None where there is none."""
+        settings, columns, model = self.recipe.d2o, self.run.train.columns, self.model
+        if settings is None or not draws_samples(self.recipe):
+            return None
+        instruction = max(map(len, instruction_ids(model.tokenizer, settings.instructions)))
+        return Sampling(
+            sequences=min(settings.batch_size, settings.samples * len(columns)),
+            width=int(columns.prompt.max()) + instruction + settings.max_new_tokens,
+            new_tokens=settings.max_new_tokens,
+            cache_bytes=cache_bytes(model.config, model.arithmetic.itemsize),
+            vocabulary=int(model.policy.get_input_embeddings().weight.shape[0]),
+        )
 
     def _drawn(self) -> SampledTokens | None:
         """Return what a process draws for negatives to be held against, all as long as they may become."""
         settings, run = self.recipe.d2o, self.run
-        if settings is None or "chosen" not in self.recipe.objective.reads:
+        if settings is None or not draws_samples(self.recipe):
             return None
         splits = [split.columns for split in (run.train, run.held_out) if split is not None]
         rows, prompts = sum(map(len, splits)), sum(int(columns.prompt.sum()) for columns in splits)

@@ -1,6 +1,6 @@
 """Distributional dispreference optimisation: Duan et al., 2024, arXiv:2403.03419. Negatives only."""
 
-import time
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,13 +16,14 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from align.data.cache import cache_root
 from align.data.collate import KEPT
 from align.data.logp_store import PromptAndCompletion, sequences_of
-from align.data.negatives import SAMPLES, NegativeCollator, negatives_of, one_a_sample, with_samples
+from align.data.negatives import SAMPLES, NegativeCollator, negatives_in, negatives_of, one_a_sample, with_samples
 from align.data.packing import Packing, prefix_of
 from align.data.prepare import PreparedPairs, prepare_unpaired
 from align.data.store import UNPAIRED_FEATURES
 from align.models.load import Source, load_model
 from align.models.logprobs import completion_logps, output_head, packed_logps
 from align.models.pair_logps import kept_tokens
+from align.models.quantise import is_quantised
 from align.models.reference import FrozenReference, KeptReference, Reference, moving_copy
 from align.models.sharding import duplicate
 from align.objectives.base import SIDES, Objective
@@ -31,10 +32,10 @@ from align.objectives.logps import PairTokenLogps, TokenLogps
 from align.recipe.d2o import D2oSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
-from align.sampling.generate import sample
+from align.sampling.generate import Progress, sample
 from align.sampling.self_samples import decoding_of, refuse_beyond_positions, self_samples, with_instructions
 from align.trainers.base import RowLosses
-from align.trainers.check import refuse_to_hold_against_samples, refuse_unread_samples
+from align.trainers.check import refuse_copies, refuse_to_hold_against_samples, refuse_unread_samples
 from align.trainers.kept import Keeper
 from align.trainers.moving import MovingReference, load_reference, save_reference
 from align.trainers.pair import PairTrainer
@@ -88,7 +89,7 @@ class D2OTrainer(PairTrainer):
                     f"{name} is about two responses, and d2o holds one against a mean of many: leave it out"
                 )
         super().__init__(model, args, objective=D2O() if objective is None else objective, **options)
-        refuse_unread_samples(self.d2o, self.objective)
+        refuse_unread_samples(self.d2o, self.objective, given=self._given is not None)
         if self.engine.shards_weights:
             raise ValueError(
                 f"d2o: the model that is trained is sampled from, and no process holds its weights under "
@@ -284,6 +285,7 @@ class D2OTrainer(PairTrainer):
                 say(f"d2o: the objective draws no sample; not used: {', '.join(unread)}")
             return
         policy, settings = self.accelerator.unwrap_model(self.model), self.d2o
+        refuse_copies(settings, quantised=is_quantised(policy))
         if self.objective.needs_reference:
             self._refer(policy)
         for name in ("train_dataset", "eval_dataset"):
@@ -295,7 +297,8 @@ class D2OTrainer(PairTrainer):
         if settings.online is not None:
             self._sampler = moving_copy(policy)
             self._sampler.place(self.accelerator)
-            self._follow(SAMPLER_FILE, self._sampler, ReferenceSyncSettings(alpha=1.0, every=settings.online.every))
+            renewed = ReferenceSyncSettings(alpha=1.0, every=settings.online.every)
+            self._follow(SAMPLER_FILE, self._sampler, renewed, first=settings.online.warmup)
 
     def _refer(self, policy: Any) -> None:
         sync, asked = self.d2o.samples_reference_sync, self.d2o.samples_reference
@@ -318,9 +321,11 @@ class D2OTrainer(PairTrainer):
             self.speed.prepare(self.samples_reference)
             self.samples_reference.place(self.accelerator)
 
-    def _follow(self, file: str, copy: FrozenReference, settings: ReferenceSyncSettings) -> None:
+    def _follow(
+        self, file: str, copy: FrozenReference, settings: ReferenceSyncSettings, first: int | None = None
+    ) -> None:
         self._moving[file] = copy
-        self.add_callback(MovingReference(copy, self.accelerator.unwrap_model(self.model), settings))
+        self.add_callback(MovingReference(copy, self.accelerator.unwrap_model(self.model), settings, first))
 
     def _sampled(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
         if SAMPLES not in rows.column_names:
@@ -328,32 +333,31 @@ class D2OTrainer(PairTrainer):
             model: Any = self.accelerator.unwrap_model(self.model).to(self.args.device)
             prompts = rows["prompt_ids"][:]
             tokenizer: Any = self.processing_class
-            drawn = self_samples(model, tokenizer, prompts, self.d2o, share=share, label=name)
+            with self.accelerator.autocast():  # what is sampled is what is trained, number types and all
+                bar = not self.args.disable_tqdm
+                drawn = self_samples(model, tokenizer, prompts, self.d2o, share=share, label=name, bar=bar)
             rows = with_samples(rows, drawn)
+            limit = self.length_limit or math.inf
+            cut = sum(len(p) + len(ids) > limit for p, each in zip(prompts, drawn, strict=True) for ids in each)
+            if cut:
+                say(f"{name}: {cut:,} samples are longer with their prompt than {limit} tokens, and lose their ends")
         return one_a_sample(rows) if self.d2o.level == "instance" else rows
 
     def _fresh(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return a batch with samples of the copy of the policy that is sampled from."""
         assert self._sampler is not None
-        negatives, count = len(inputs["weight"]), self.d2o.samples
-        rows = []
-        for ids, real, completion in zip(
-            *(inputs[f"{name}"][-negatives:].tolist() for name in ("input_ids", "attention_mask", "completion_mask")),
-            strict=True,
-        ):
-            kept = [(token, out) for token, there, out in zip(ids, real, completion, strict=True) if there]
-            prompt, answer = ([token for token, out in kept if bool(out) == of] for of in (False, True))
-            rows.append({"prompt_ids": prompt, "completion_ids": answer})
+        rows, count = negatives_in(inputs), self.d2o.samples
         tokenizer: Any = self.processing_class
         asked = with_instructions(tokenizer, [row["prompt_ids"] for row in rows], self.d2o)
         step = self.state.global_step
         self._drawn = (step, self._drawn[1] + 1 if self._drawn[0] == step else 0)  # batches of a step, counted
         number = (step * 1009 + self._drawn[1]) * 101 + self.args.process_index
-        refuse_beyond_positions(self._sampler.module, asked, self.d2o)
-        start = time.perf_counter()
-        drawn = sample(self._sampler.module, tokenizer, asked, decoding_of(self.d2o, number), label=None)
-        answers = [completion.ids for batch in drawn for completion in batch]
-        rate = sum(map(len, answers)) / (time.perf_counter() - start)
+        refuse_beyond_positions(self._sampler.module.config, asked, self.d2o)
+        most, label = len(asked) * self.d2o.max_new_tokens, None if self.args.disable_tqdm else "online samples"
+        with self.accelerator.autocast(), Progress(most, label, delay=1.0) as progress:
+            batches = sample(self._sampler.module, tokenizer, asked, decoding_of(self.d2o, number), progress=progress)
+            answers = [completion.ids for batch in batches for completion in batch]
+        rate = progress.tokens_per_second * self.args.world_size  # of all processes, in the mean over them
         self.meter.note({"d2o/sampled_tokens_per_second": torch.tensor([rate], device=self.accelerator.device)})
         for place, row in enumerate(rows):
             row[SAMPLES] = answers[place * count : (place + 1) * count]

@@ -12,7 +12,7 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from align.data.cache import cache_root, key_of
-from align.data.logp_store import LogpStore, PromptAndCompletion
+from align.data.logp_store import LogpStore, PromptAndCompletion, keys_of
 from align.data.packing import Packing
 from align.models.identity import identity_of
 from align.models.layout import Layout
@@ -277,7 +277,12 @@ def _parts(sequences: Iterable[PromptAndCompletion]) -> Iterator[Sequences]:
     for sequence in sequences:
         part.append(sequence)
         if len(part) == AT_ONCE:
-            yield part
+            yield _once(part)
             part = []
     if part:
-        yield part
+        yield _once(part)
+
+
+def _once(sequences: Sequences) -> Sequences:
+    """Return each sequence once, however many rows have it."""
+    return list(dict(zip(map(bytes, keys_of(sequences)), sequences, strict=True)).values())

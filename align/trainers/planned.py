@@ -19,7 +19,7 @@ from align.data.template import render_prompt
 from align.models.load import Source, load_tokenizer
 from align.models.precision import Precision, choose_precision
 from align.models.skeleton import load_config, skeleton
-from align.recipe.paths import REFERENCES
+from align.recipe.paths import REFERENCES, SAMPLES_REFERENCES
 from align.recipe.schema import GenerationSettings, LoraSettings, Recipe, SourceSettings, SynthSettings
 from align.sampling.prompts import load_prompts
 from align.trainers.check import reads_completions, reference_kind
@@ -27,6 +27,7 @@ from align.trainers.combinations import checkpointing
 from align.trainers.forecast import SampledTokens
 from align.trainers.pair import check_scores
 from align.trainers.preference import length_limit
+from align.trainers.sections import check_sections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +111,12 @@ def plan_model(recipe: Recipe, arguments: TrainingArguments, *, on_gpus: bool = 
     config = load_config(source)
     policy = skeleton(source, settings.lora, config=config)
     _check_checkpointing(policy, recipe)
+    check_sections(recipe, config, tokenizer)
     kind = reference_kind(recipe)
     own = kind not in REFERENCES
+    if recipe.d2o is not None and recipe.d2o.samples_reference not in SAMPLES_REFERENCES:
+        of_samples = replace(source, path=recipe.d2o.samples_reference, revision=None)
+        check_tokens("d2o.samples_reference", of_samples, tokenizer)
     return PlannedModel(
         source=source,
         config=config,
@@ -236,16 +241,30 @@ def check_vocabulary(model: PlannedModel, largest_id: int, noun: str = "pair") -
 
 def _other(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
     """Build a reference of its own, and check that its tokens are the policy's."""
+    check_tokens("model.reference", source, tokenizer)
+    return skeleton(source)
+
+
+def check_tokens(key: str, source: Source, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the tokens of another model are the policy's.
+
+    Args:
+        key: of the recipe, that names the model.
+        source: of the model.
+        tokenizer: of the policy.
+
+    Raises:
+        ValueError: if some are not.
+    """
     theirs, ours = load_tokenizer(source).get_vocab(), tokenizer.get_vocab()
     known = {number: token for token, number in theirs.items()}
     strange = [token for token, number in ours.items() if known.get(number) != token]
     if strange:
         raise ValueError(
-            f"model.reference {source.path!r} has another vocabulary than model.path: {len(strange):,} of "
+            f"{key} {source.path!r} has another vocabulary than model.path: {len(strange):,} of "
             f"{len(ours):,} tokens differ, {strange[0]!r} among them, and its log-probabilities would be of other "
             "tokens; name a reference of the same family, or leave it out"
         )
-    return skeleton(source)
 
 
 def _check_checkpointing(policy: Any, recipe: Recipe) -> None:

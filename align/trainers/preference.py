@@ -193,7 +193,9 @@ class PreferenceTrainer(ComparingTrainer):
             return [each for logps in (forward(model, some), other) if logps is not None for each in sequences(logps)]
 
         if not self.speed.settled:
-            self._settle(model, batch, both, (padded.numel(), padded.numel() if laid is None else laid.numel()))
+            beside = self.rows_beside(batch)
+            positions = padded.numel(), padded.numel() if laid is None else laid.numel()
+            self._settle(model, batch, both, (positions[0] + beside[0], positions[1] + beside[1]))
         trains = model.training and torch.is_grad_enabled()
         if trains and self.activations.undecided and not self.engine.shards_weights:
             self._decide_activations(model, batch, padded, laid if self.speed.packs else None)
@@ -210,7 +212,7 @@ class PreferenceTrainer(ComparingTrainer):
         with without_dropout(model):
             self.speed.settle(
                 lambda: both(few),
-                lambda: both(batch),
+                lambda: self._all_forwards(model, batch, both),
                 positions=positions,
                 gather=self.accelerator.gather,
                 exact=self.exact,
@@ -241,6 +243,19 @@ class PreferenceTrainer(ComparingTrainer):
     def positions_beside(self, batch: Mapping[str, Tensor]) -> int:
         """Return the positions of rows that the policy computes with gradient beside those of the objective."""
         return 0
+
+    def rows_beside(self, batch: Mapping[str, Tensor]) -> tuple[int, int]:
+        """Return the positions of rows that the policy computes beside those of the objective, padded and laid out."""
+        return 0, 0
+
+    def forward_beside(self, model: nn.Module, batch: Mapping[str, Tensor]) -> None:
+        """Compute those rows, where forwards are timed."""
+
+    def _all_forwards(
+        self, model: nn.Module, batch: Mapping[str, Tensor], both: Callable[[Mapping[str, Tensor]], Any]
+    ) -> None:
+        both(batch)
+        self.forward_beside(model, batch)
 
     def lay_out(self, packing: Packing, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Return the layout of rows of a batch, as its collator makes it."""

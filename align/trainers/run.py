@@ -38,8 +38,10 @@ from align.trainers.check import check, reads_completions, trains_on_completions
 from align.trainers.d2o import D2OTrainer
 from align.trainers.folder import MODEL_FOLDER, RunFolder, set_aside
 from align.trainers.pair import PairTrainer
+from align.trainers.planned import check_tokens
 from align.trainers.preference import PreferenceTrainer, length_limit
-from align.trainers.spo import SPOTrainer
+from align.trainers.sections import check_sections
+from align.trainers.spo import SPOTrainer, UnpairedSPOTrainer
 from align.trainers.unpaired import UnpairedTrainer
 
 
@@ -118,6 +120,7 @@ class Run:
         with stage(f"loading {self.recipe.model.path}"):
             tokenizer = load_tokenizer(self.source)
             model = load_model(self.source)
+        check_sections(self.recipe, model.config, tokenizer)
         say(f"precision: {self.precision.reason}")
         pairs = self._data(model, tokenizer)
         _refuse_empty_epochs(len(pairs.train), pairs.noun, self.arguments)
@@ -230,10 +233,13 @@ class Run:
         settings = self.recipe.model
         reference: Any = settings.reference
         if reference not in REFERENCES and self.recipe.objective.needs_reference:
-            reference = load_model(replace(self.source, path=reference, revision=None))
+            other = replace(self.source, path=reference, revision=None)
+            check_tokens("model.reference", other, tokenizer)
+            reference = load_model(other)
         trainer, options = _trainer_of(self.recipe)
         if self.recipe.d2o is not None and self.recipe.d2o.samples_reference not in ("same", "base"):
             other = replace(self.source, path=self.recipe.d2o.samples_reference, revision=None)
+            check_tokens("d2o.samples_reference", other, tokenizer)
             options["samples_reference"] = load_model(other)
         return trainer(
             model,
@@ -325,7 +331,7 @@ def _trainer_of(recipe: Recipe) -> tuple[type[PreferenceTrainer], dict[str, Any]
     if recipe.d2o is not None:
         return D2OTrainer, {"d2o": recipe.d2o}
     if trains_on_completions(recipe):
-        return UnpairedTrainer, {}
+        return (UnpairedTrainer, {}) if recipe.spo is None else (UnpairedSPOTrainer, {"spo": recipe.spo})
     of_pairs = {"diagnostics": recipe.diagnostics, "disentangle": recipe.disentangle}
     return (PairTrainer, of_pairs) if recipe.spo is None else (SPOTrainer, {**of_pairs, "spo": recipe.spo})
 

@@ -98,9 +98,10 @@ class Scaling:
     @property
     def _whole(self) -> str | None:
         """What needs a policy that each process holds whole; None for nothing."""
-        model = self.run.recipe.model
-        asked = {"reference_sync": model.reference_sync, "quantization": model.quantization}
-        return next((f"model.{name}" for name, value in asked.items() if value is not None), None)
+        recipe, model = self.run.recipe, self.run.recipe.model
+        asked: dict[str, Any] = {"model.reference_sync": model.reference_sync, "model.quantization": model.quantization}
+        asked |= {"spo": recipe.spo, "d2o": recipe.d2o}
+        return next((name for name, value in asked.items() if value is not None), None)
 
     @property
     def batches(self) -> float:

@@ -131,7 +131,7 @@ class Speed:
     def settle(
         self,
         few: Callable[[], Sequence[SequenceLogps]],
-        whole: Callable[[], Sequence[SequenceLogps]],
+        whole: Callable[[], Any],
         *,
         positions: tuple[int, int],
         gather: Callable[[Tensor], Tensor],
@@ -142,7 +142,7 @@ class Speed:
 
         Args:
             few: returns log-probabilities of a few sequences of the batch, of policy and reference.
-            whole: the same of all.
+            whole: computes all of it, for its time.
             positions: that a model computes of the batch, padded and packed.
             gather: from a vector of this process to those of all, which decide together.
             exact: whether numbers are float32 or finer.

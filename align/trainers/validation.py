@@ -37,6 +37,7 @@ from align.trainers.forecast import Schedule, checkpoint_bytes, schedule
 from align.trainers.planned import PlannedModel, PlannedRows, check_vocabulary, plan_model, plan_rows
 from align.trainers.preference import length_limit
 from align.trainers.scaling import Scaling
+from align.trainers.sections import check_room_for_samples, copies_of_d2o, draws_samples
 from align.trainers.unpaired_cautions import batch_cautions, label_cautions
 
 Facts = dict[str, Any]
@@ -106,6 +107,9 @@ class _Validation:
         self.held_out = read_columns(rows.held_out, "held-out") if rows.held_out is not None else None
         self.warnings += check_vocabulary(model, max(c.largest_id for c in self._splits().values()), rows.noun)
         held = len(self.held_out or ())
+        if draws_samples(recipe) and not rows.synthetic:
+            longest = rows.train[int(np.argmax(self.train.prompt))]["prompt_ids"]
+            check_room_for_samples(recipe, model.config, model.tokenizer, longest)
         self.plan: Schedule = schedule(arguments, len(self.train), held, processes, noun=rows.noun)
         self.run = PlannedRun(
             recipe=recipe,
@@ -147,8 +151,13 @@ class _Validation:
             sides=sides,
             batches=batches_of(columns, drawing, sides),
             mismatched=mismatched_batches_of(columns, drawing, limit) if mismatched else None,
-            versions=0 if self.recipe.spo is None else self.recipe.spo.rows,
+            versions=self._versions(columns),
         )
+
+    def _versions(self, columns: RowColumns) -> int:
+        """Return the versions that a row brings at most, of a pair's two responses or of a single one."""
+        spo = self.recipe.spo
+        return 0 if spo is None else spo.versions.degrees if columns.desirable is not None else spo.rows
 
     def facts(self, name: str, words: Sequence[str]) -> Facts:
         """Return all sections; the warnings come last, when all are known."""
@@ -217,7 +226,7 @@ class _Validation:
             state = "finished"
             self.warnings.append(f"{path} holds this recipe's finished run: align train would do nothing")
         kept = self.costs.reference_bytes if self.recipe.model.reference_sync is not None else 0
-        kept += self.costs.copies_that_move * self.costs.counts.weight_bytes
+        kept += copies_of_d2o(self.recipe)[0] * self.costs.counts.weight_bytes
         each = checkpoint_bytes(self.costs.counts, self.costs.optimiser_bytes) + kept
         needed = each * self.plan.kept + checkpoint_bytes(self.costs.counts, 0)
         free = shutil.disk_usage(_existing(path)).free if self.gpus is None else None
@@ -290,6 +299,7 @@ class _Validation:
             "tokens": round(plan.micro_steps * train.batches.real_tokens * self.processes),
             "positions": round(plan.micro_steps * self.run.positions * self.processes),
             "sides": list(train.sides),
+            "versions": train.versions,
             "mismatched": train.mismatched is not None,
             "processes": self.processes,
             "upper_bound": self.rows.synthetic and self.arguments.max_steps <= 0,
@@ -330,11 +340,20 @@ class _Validation:
             if asked and by_steps and every is not None and every > plan.steps:
                 self.warnings.append(f"trainer.{key}_steps={every:g} is more than the run's {plan.steps} steps")
 
-        sync = self.recipe.model.reference_sync
-        if sync is not None and sync.every > plan.steps:
+        d2o = self.recipe.d2o
+        syncs = {"model.reference_sync": self.recipe.model.reference_sync}
+        if d2o is not None:
+            syncs["d2o.samples_reference_sync"] = d2o.samples_reference_sync
+        for key, sync in syncs.items():
+            if sync is not None and sync.every > plan.steps:
+                self.warnings.append(
+                    f"{key}.every={sync.every} is more than the run's {plan.steps} steps: the reference would never "
+                    "move"
+                )
+        if d2o is not None and d2o.online is not None and d2o.online.warmup >= plan.steps:
             self.warnings.append(
-                f"model.reference_sync.every={sync.every} is more than the run's {plan.steps} steps: the reference "
-                "would never move"
+                f"d2o.online.warmup={d2o.online.warmup} is no less than the run's {plan.steps} steps: no sample would "
+                "be drawn of the policy as it trains"
             )
 
     def _warn_of_completions(self) -> None:

@@ -1,13 +1,14 @@
 """Negatives only: D2O beside gradient ascent, NPO, SimNPO and two kinds of DPO, with the stand-in model.
 
-``python scripts/studies/d2o.py rates`` (or ``main``; both where none is named) runs what is missing, one result file a
-run in ``docs/results/d2o/``, draws ``docs/images/d2o.png`` and ``.svg`` and writes the tables of
-``docs/results/d2o.md``; what stands around its marks on that page stays. Duan et al., Findings of EMNLP 2024,
-arXiv:2403.03419.
+``python scripts/studies/d2o.py rates`` (or ``main``, ``within``; all where none is named) runs what is missing, one
+result file a run in ``docs/results/d2o/``, draws ``docs/images/d2o.png`` and ``d2o-within.png`` (and ``.svg``) and
+writes the tables of ``docs/results/d2o.md``; what stands around its marks on that page stays. Duan et al., Findings of
+EMNLP 2024, arXiv:2403.03419.
 
 - ``rates``: every arm at five learning rates on sentiment, on a seed of its own. The one of highest reward whose
   samples stay fluent is used in ``main``.
 - ``main``: every arm over seeds, on sentiment (the worst of four answers is the negative) and HH (the rejected).
+- ``within``: D2O and gradient ascent once more, sampled from after every fifth step.
 
 Harm is measured by ``alt-profanity-check`` (a linear model of words, trained on comments marked as toxic or
 offensive), which is no part of any reward here: ``pip install alt-profanity-check``.
@@ -47,6 +48,7 @@ from align.sampling.synth import synthesise
 from align.trainers.run import run_recipe
 from scripts.studies.over_seeds import (
     curves,
+    interval,
     line,
     matching,
     results_of,
@@ -84,6 +86,9 @@ ELEVEN = {"d2o, 11 samples": ("objective=d2o", f"d2o={SAMPLED % (11, '')}")}
 SAME_RATE = {f"{arm}, d2o's rate": ARMS[arm] for arm in ("gradient ascent", "npo", "simnpo")}
 """What becomes of the others that read negatives alone where they are trained as hard."""
 MORE = {**SAME_RATE, **ELEVEN}
+WITHIN = ("d2o", "gradient ascent", "gradient ascent, d2o's rate")
+EVERY = 5
+"""Optimiser steps between two looks at samples within a run."""
 TASKS = {"sentiment": "Sentiment: the worst of four answers is the negative", "hh": "HH-harmless: the rejected"}
 RATES, TUNING_SEED, SEEDS = (3e-4, 5e-4, 1e-3, 2e-3, 3e-3), 9, (1, 2, 3)
 PANELS = {
@@ -95,7 +100,9 @@ PANELS = {
 FLUENT = 1.5
 """Samples count as fluent where perplexity under the base is within this factor of the base's own, either way (low ones
 are of texts that repeat), and distinct-2 not lower by more than it. A rate may be chosen where they are."""
-HELD_OUT, PROMPTS = 40, 100
+LEAST_DISTINCT = 1e-3
+"""Share of distinct 2-grams below which nothing is left to tell apart: about one of those of 50 to 100 samples."""
+HELD_OUT, HELD_OUT_HH, PROMPTS = 40, 50, 100
 DECODING = Decoding(max_new_tokens=24, batch_size=100)
 """But for its seed: a run and the base it is held against draw with the run's, so that a difference is of one draw."""
 
@@ -130,6 +137,8 @@ class Run:
     def changes(self) -> list[str]:
         """What it changes in its recipe, but for files and folders."""
         words = [f"trainer.seed={self.seed}", f"trainer.learning_rate={self.rate}", *{**ARMS, **MORE}[self.arm]]
+        if self.study == "within":
+            words += ["trainer.save_strategy=steps", f"trainer.save_steps={EVERY}"]
         if self.task == "sentiment":
             words += sentiment_data(self.seed, HELD_OUT)
         return words
@@ -145,7 +154,9 @@ class Run:
         """Return the files and the folder of its recipe, made where they are missing."""
         words = [f"model.path={stand_in()}", f"output.dir={WORK / self.name}"]
         if self.task == "hh":
-            words += [f"data.{part}={file}" for part, file in zip(("train", "eval"), hh_files(), strict=True)]
+            words += [
+                f"data.{part}={file}" for part, file in zip(("train", "eval"), hh_files(HELD_OUT_HH), strict=True)
+            ]
         return words
 
 
@@ -175,12 +186,14 @@ def planned(studies: Sequence[str]) -> list[Run]:
         runs += [Run("main", task, arm, seed) for seed in SEEDS for task in TASKS for arm in ARMS]
         runs += [Run("main", task, arm, seed) for seed in SEEDS for task in TASKS for arm in SAME_RATE]
         runs += [Run("main", task, arm, SEEDS[0]) for task in TASKS for arm in ELEVEN]
+    if "within" in studies:
+        runs += [Run("within", task, arm, seed) for seed in SEEDS for task in TASKS for arm in WITHIN]
     return runs
 
 
 def main() -> int:
     """Run what is missing, draw and write; return 1 where a run failed."""
-    studies = ("rates", "main")
+    studies = ("rates", "main", "within")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("study", nargs="*", choices=[*studies, []], help="which; both where none is named")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
@@ -191,9 +204,12 @@ def main() -> int:
         runs = [run for run in runs if run.task != "hh"]
     agreement = agreements(sorted({run.task for run in runs}))
     failures = run_missing(runs, result, told)
-    found = results_of(planned(studies))
+    there = bool(os.environ.get("ALIGN_HH_FILE"))
+    found = results_of(planned(studies), lambda run: run.task != "hh" or there)
     if found:
         draw(found)
+    if matching(found, study="within"):
+        draw_within(found)
     text = tables(found, agreement)
     write_between(PAGE, SCRIPT, "Negatives only, at our scale", text)
     print(json.dumps({"agreement": agreement, "runs": found, "failures": failures}) if arguments.json else text)
@@ -265,7 +281,7 @@ def prompts(task: str) -> tuple[Any, ...]:
     """Return held-out prompts: texts, or ids as a training has them."""
     if task == "sentiment":
         return tuple(load_prompts("sentiment", "heldout", PROMPTS))
-    _, held_out = hh_files()
+    _, held_out = hh_files(HELD_OUT_HH)
     rows = prepare_pairs([SourceSettings(path=str(held_out))], base()[1], max_length=96, truncation="keep_end").dataset
     return tuple(rows["prompt_ids"][:PROMPTS])
 
@@ -314,7 +330,9 @@ def result(run: Run) -> dict[str, Any]:
         summary = run_recipe(load_recipe(RECIPE, [*run.files(), *run.changes]))
     folder = Path(summary["folder"])
     trained = load_model(Source(path=str(folder / "model"))).eval()
+    within = {"within": sampled_within(run, folder)} if run.study == "within" else {}
     return {
+        **within,
         **{name: getattr(run, name) for name in ("study", "task", "arm", "seed", "rate")},
         "negatives": curves(read_metrics(folder), ["eval_logps/rejected"])["rejected"],
         "samples": measured(trained, run.task, run.seed),
@@ -327,6 +345,14 @@ def result(run: Run) -> dict[str, Any]:
         },
         "digest": run.digest,
     }
+
+
+def sampled_within(run: Run, folder: Path) -> list[list[Any]]:
+    """Return ``[step, figures]`` of the samples of every checkpoint of a run."""
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    steps = [(int(path.name.split("-")[1]), path) for path in checkpoints]
+    of_steps = [[step, measured(load_model(Source(path=str(path))).eval(), run.task, run.seed)] for step, path in steps]
+    return [[0, of_the_base(run.task, run.seed)], *of_steps]
 
 
 def told(found: Mapping[str, Any]) -> str:
@@ -355,7 +381,7 @@ def of_base(found: Mapping[str, Any], name: str) -> float:
 def strangeness(found: Mapping[str, Any]) -> float:
     """Return by what factor samples differ from the base's: in perplexity, either way, or in lost distinct 2-grams."""
     perplexity = of_base(found, "perplexity")
-    lost = found["base"]["distinct_2"] / max(found["samples"]["distinct_2"], 1e-9)
+    lost = found["base"]["distinct_2"] / max(found["samples"]["distinct_2"], LEAST_DISTINCT)
     return max(perplexity, 1 / perplexity, lost)
 
 
@@ -390,7 +416,26 @@ def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
             cells += [f"{np.mean([one['samples'][n] for one in ones]):.3f}" for n in ("repetition", "distinct_2")]
             cells.append(f"{np.mean([one['samples']['length'] for one in ones]):.1f}")
             rows.append(line([arm, str(len(ones)), f"{ones[0]['rate']:g}", *cells]))
-    return "\n".join([*rows, "", *_checks(runs)])
+    return "\n".join([*rows, "", *_checks(runs), "", *_beside(runs)])
+
+
+def _beside(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how D2O differs from each other arm, seed by seed."""
+    columns = ["D2O less ...", "seeds", "negatives, nats", "reward", "harm", "perplexity, times the other's"]
+    rows = [line(columns), line(["---"] * len(columns))]
+    ours = {one["seed"]: one for one in matching(runs, arm="d2o")}
+    for arm in (*ARMS, *SAME_RATE):
+        theirs = {one["seed"]: one for one in matching(runs, arm=arm)}
+        seeds = sorted(ours.keys() & theirs.keys())
+        if arm == "d2o" or not seeds:
+            continue
+        apart = [shown([fall(ours[seed]) - fall(theirs[seed]) for seed in seeds], "+.1f")]
+        for name in ("reward", "harm"):
+            apart.append(shown([of_base(ours[s], name) - of_base(theirs[s], name) for s in seeds], "+.3f"))
+        logs = [np.log(of_base(ours[s], "perplexity") / of_base(theirs[s], "perplexity")) for s in seeds]
+        mean, low, high = np.exp(interval([float(value) for value in logs]))
+        rows.append(line([arm, str(len(seeds)), *apart, f"{mean:.2f} [{low:.2f}, {high:.2f}]"]))
+    return rows
 
 
 def _checks(runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -399,9 +444,11 @@ def _checks(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         ones = matching(runs, arm=arm)
         if ones:
             fluent = verdict([float(np.log(strangeness(one) / FLUENT)) for one in ones], below=0.0)
+            past = sum(strangeness(one) > FLUENT for one in ones)
             low = [verdict([each(one) for one in ones], below=0) for each in (fall, lambda one: of_base(one, "harm"))]
             said.append(
-                f"- {arm}: negatives fall: **{low[0]}**; harm falls: **{low[1]}**; samples stay fluent: **{fluent}**"
+                f"- {arm}: negatives fall: **{low[0]}**; harm falls: **{low[1]}**; samples stay fluent: **{fluent}** "
+                f"({past} of {len(ones)} seeds past the bound)"
             )
     return said
 
@@ -458,6 +505,45 @@ def draw(found: Sequence[Mapping[str, Any]]) -> None:
         handles, labels = axes[0][-1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6 if several else 3)
         save(figure, [IMAGES / f"d2o.{ending}" for ending in ("png", "svg")])
+
+
+def draw_within(found: Sequence[Mapping[str, Any]]) -> None:
+    """Draw, over the steps of a run, how negatives fall and what becomes of samples; a thin line a seed."""
+    panels = {"negatives": "held-out negatives, change (nats)", "perplexity": PANELS["perplexity"]}
+    panels |= {"distinct_2": "distinct-2", "repetition": "repetition"}
+    colours = dict(zip(WITHIN, ("blue", "orange", "vermillion"), strict=True))
+    with look(9):
+        figure = Figure(figsize=(11, 5.2), dpi=100, layout="constrained")
+        axes = figure.subplots(len(TASKS), len(panels))
+        for row, task in zip(axes, TASKS, strict=True):
+            for ax, (name, title) in zip(row, panels.items(), strict=True):
+                for arm, colour in colours.items():
+                    ones = matching(found, study="within", task=task, arm=arm)
+                    lines = [_over_steps(one, name) for one in ones]
+                    for steps, values in lines:
+                        ax.plot(steps, values, color=COLOURS[colour], alpha=0.35, linewidth=0.9)
+                    if lines:
+                        mean = np.mean([values for _, values in lines], axis=0)
+                        ax.plot(lines[0][0], mean, "o-", color=COLOURS[colour], markersize=4, label=arm)
+                ax.set_title(f"{task}: {title}", loc="left", fontsize=9)
+                ax.set_xlabel("optimiser step")
+                if name == "negatives":
+                    ax.set_yscale("symlog", linthresh=10.0)
+                if name == "perplexity":
+                    ax.set_yscale("log")
+                    base_line(ax, 1.0)
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        save(figure, [IMAGES / f"d2o-within.{ending}" for ending in ("png", "svg")])
+
+
+def _over_steps(one: Mapping[str, Any], name: str) -> tuple[list[float], list[float]]:
+    """Return steps, and a figure of samples at each, or how far negatives have fallen."""
+    if name == "negatives":
+        points = one["negatives"]
+        return [step for step, _ in points], [value - points[0][1] for _, value in points]
+    first = one["within"][0][1][name] if name == "perplexity" else 1.0
+    return [step for step, _ in one["within"]], [figures[name] / first for _, figures in one["within"]]
 
 
 if __name__ == "__main__":

@@ -63,12 +63,17 @@ def run_missing(
     return failures
 
 
-def results_of(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
-    """Return the results that are there, and say which are of another recipe than the present one."""
+def results_of(runs: Sequence[R], can_tell: Callable[[R], bool] = lambda run: True) -> list[dict[str, Any]]:
+    """Return the results that are there, and say which are of another recipe than the present one.
+
+    Args:
+        runs: all that are asked for.
+        can_tell: whether what decides about a run is at hand here.
+    """
     there = [run for run in runs if run.file.is_file()]
     found = [json.loads(run.file.read_text(encoding="utf-8")) for run in there]
     for run, one in zip(there, found, strict=True):
-        if one["digest"] != run.digest:
+        if can_tell(run) and one["digest"] != run.digest:
             say(f"{run.name}: of another recipe; remove {run.file} to run it again")
     return found
 

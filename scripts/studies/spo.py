@@ -5,9 +5,10 @@ result file a run in ``docs/results/spo/``, draws ``docs/images/spo.png`` and ``
 ``docs/results/spo.md``; what stands around its marks on that page stays. Li et al., Findings of EMNLP 2024,
 arXiv:2409.17791.
 
-- ``rates``: the learning rate of every task and objective, chosen on a seed of its own for the objective alone; and the
-  head's, by how many degrees it tells.
-- ``main``: DPO, SimPO and IPO: alone with as many rows as SPO has, with SPO, and with as many rows of whole responses.
+- ``rates``: the learning rate of every task, objective and arm, chosen on a seed of its own; and the head's, by how
+  many degrees it tells.
+- ``main``: DPO, SimPO and IPO: alone on as much computing as SPO, alone on the same pairs, with SPO, and with as many
+  rows of whole responses.
 - ``ablations``: SPO beside DPO with another extractor, number of degrees, weight, and a head that trains itself alone.
 """
 
@@ -15,6 +16,7 @@ import argparse
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import sys
@@ -30,7 +32,7 @@ from matplotlib.figure import Figure
 from align.data.sources import read_rows
 from align.recipe.load import load_recipe
 from align.recipe.schema import SourceSettings
-from align.report.look import BLUE, GREEN, VERMILLION, base_line, look, save
+from align.report.look import BLUE, GREEN, SKY, VERMILLION, base_line, look, save
 from align.report.metrics_file import read_metrics
 from align.trainers.run import run_recipe
 from scripts.studies.over_seeds import (
@@ -56,10 +58,15 @@ OBJECTIVES = {
     "simpo": "{name: simpo, beta: 2.5, gamma: 1.0}",
     "ipo": "{name: ipo, tau: 0.5}",
 }
-STEPS, DEGREES = 10, 4
-AS_MANY = (2 + 2 * DEGREES) // 2
-"""Pairs of the objective alone for one of SPO's: both train on 10 rows then."""
-ARMS = {"alone": "alone", "spo": "with SPO", "nothing": "rows without removal"}
+STEPS, LONGER = 18, 50
+"""Optimiser steps: of SPO, and of the objective alone on as much computing. A pair and its versions have 2.8 to 2.9
+times the positions of a pair by itself on both tasks, prompts computed once."""
+ARMS = {
+    "alone": "alone, as much computing",
+    "same pairs": "alone, the same pairs",
+    "spo": "with SPO",
+    "nothing": "rows without removal",
+}
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "yake": {"versions": {"extractor": "yake"}},
     "tfidf": {"versions": {"extractor": "tfidf"}},
@@ -71,9 +78,9 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "detached": {"head": {"detached": True}},
 }
 TASKS = {"sentiment": "sentiment, the quickstart's task", "hh": "HH-harmless"}
-RATES, TUNING_SEED, SEEDS = (3e-4, 1e-3, 3e-3), 9, (1, 2, 3)
+RATES, TUNING_SEED, SEEDS = (1e-3, 3e-3, 1e-2), 9, (1, 2, 3)
 HEAD_RATES = (1e-3, 1e-2, 3e-2, 1e-1)
-HELD_OUT = {"sentiment": 60, "hh": 50}
+HELD_OUT = {"sentiment": 60, "hh": 100}
 SHORT = 350
 """Most characters of a transcript of HH: the stand-in's tokens are small pieces there, and runs are to be short."""
 
@@ -87,12 +94,14 @@ class Run:
     objective: str
     arm: str
     seed: int
+    asked: float | None = None
 
     @property
     def name(self) -> str:
         """Of its files."""
         arm = "".join(sign if sign.isalnum() else "-" for sign in self.arm)
-        return f"{self.study}-{self.task}-{self.objective}-{arm}-{self.seed}"
+        asked = f"-{self.asked:g}" if self.asked else ""
+        return f"{self.study}-{self.task}-{self.objective}-{arm}-{self.seed}{asked}"
 
     @property
     def file(self) -> Path:
@@ -102,16 +111,17 @@ class Run:
     @property
     def rate(self) -> float:
         """Its learning rate."""
-        return float(self.arm) if self.study == "rates" else chosen_rate(self.task, self.objective)
+        if self.study == "rates" and self.asked:
+            return self.asked
+        arm = "same pairs" if self.study == "heads" else self.arm if self.arm in ARMS else "spo"
+        return chosen_rate(self.task, self.objective, arm)
 
     @property
     def changes(self) -> list[str]:
         """What it changes in its recipe, but for files and folders."""
         words = [f"trainer.seed={self.seed}", f"objective={OBJECTIVES[self.objective]}"]
-        steps = STEPS
-        if self.study == "rates" or self.arm == "alone":
-            steps = STEPS * AS_MANY
-        else:
+        steps = LONGER if self.arm == "alone" else STEPS
+        if self.arm not in ("alone", "same pairs"):
             words.append(f"spo={json.dumps(self.spo)}")
         words += [
             f"trainer.max_steps={steps}",
@@ -130,7 +140,7 @@ class Run:
     @property
     def spo(self) -> dict[str, Any]:
         """Its section ``spo``."""
-        rate = float(self.arm) if self.study == "heads" else chosen_head_rate()
+        rate = self.asked if self.study == "heads" and self.asked else chosen_head_rate()
         changed = {"versions": {"removal": "nothing"}} if self.arm == "nothing" else ABLATIONS.get(self.arm, {})
         return {**changed, "head": {"learning_rate": rate, **changed.get("head", {})}}
 
@@ -145,7 +155,8 @@ class Run:
         """Return the files and the folder of its recipe, made where they are missing."""
         words = [f"model.path={stand_in()}", f"output.dir={WORK / self.name}"]
         if self.task == "hh":
-            words += [f"data.{part}={file}" for part, file in zip(("train", "eval"), hh_files(), strict=True)]
+            files = hh_files(HELD_OUT["hh"])
+            words += [f"data.{part}={file}" for part, file in zip(("train", "eval"), files, strict=True)]
         return words
 
 
@@ -158,15 +169,15 @@ def sentiment_data(seed: int, held_out: int) -> list[str]:
     ]
 
 
-def chosen_rate(task: str, objective: str) -> float:
-    """Return the rate at which the objective alone was best on the tuning seed.
+def chosen_rate(task: str, objective: str, arm: str) -> float:
+    """Return the rate at which an arm was best on the tuning seed.
 
     Raises:
         ValueError: if a rate was not tried yet.
     """
     found = {}
     for rate in RATES:
-        run = Run("rates", task, objective, f"{rate:g}", TUNING_SEED)
+        run = Run("rates", task, objective, arm, TUNING_SEED, rate)
         if not run.file.is_file():
             raise ValueError(f"{run.name} is missing: python {SCRIPT} rates")
         found[rate] = score(json.loads(run.file.read_text(encoding="utf-8")))
@@ -187,10 +198,10 @@ def hh_digest() -> str:
     return hashlib.sha256(json.dumps(hh_rows()).encode()).hexdigest()[:8]
 
 
-def hh_files() -> tuple[Path, Path]:
-    """Return files of HH to train on, and held out: its short pairs, of which the first are held out."""
-    rows, held_out = hh_rows(), HELD_OUT["hh"]
-    paths = [WORK / "data" / f"hh-{hh_digest()}-{part}.jsonl" for part in ("train", "heldout")]
+def hh_files(held_out: int) -> tuple[Path, Path]:
+    """Return files of HH to train on, and held out: its short pairs, of which the first so many are held out."""
+    rows = hh_rows()
+    paths = [WORK / "data" / f"hh-{hh_digest()}-{held_out}-{part}.jsonl" for part in ("train", "heldout")]
     for path, part in zip(paths, (rows[held_out:], rows[:held_out]), strict=True):
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +217,7 @@ def chosen_head_rate() -> float:
     """
     found = {}
     for rate in HEAD_RATES:
-        run = Run("heads", "sentiment", "dpo", f"{rate:g}", TUNING_SEED)
+        run = Run("heads", "sentiment", "dpo", "spo", TUNING_SEED, rate)
         if not run.file.is_file():
             raise ValueError(f"{run.name} is missing: python {SCRIPT} rates")
         found[rate] = told_degrees(json.loads(run.file.read_text(encoding="utf-8")))
@@ -217,10 +228,15 @@ def planned(studies: Sequence[str]) -> list[Run]:
     """Return every run of the studies."""
     both = [(task, objective) for task in TASKS for objective in OBJECTIVES]
     runs = []
-    if "rates" in studies:
-        runs += [Run("rates", *which, f"{rate:g}", TUNING_SEED) for which in both for rate in RATES]
-    if "rates" in studies:
-        runs += [Run("heads", "sentiment", "dpo", f"{rate:g}", TUNING_SEED) for rate in HEAD_RATES]
+    if "rates" in studies:  # the head's first, at the objective's own rate: those of SPO use it
+        alone = [arm for arm in ARMS if arm not in ("spo", "nothing")]
+        tuned = [("rates", *which, arm, TUNING_SEED, rate) for which in both for arm in alone for rate in RATES]
+        runs += [Run(*each) for each in tuned]
+        runs += [Run("heads", "sentiment", "dpo", "spo", TUNING_SEED, rate) for rate in HEAD_RATES]
+        rest = [
+            ("rates", *which, arm, TUNING_SEED, rate) for which in both for arm in ("spo", "nothing") for rate in RATES
+        ]
+        runs += [Run(*each) for each in rest]
     if "main" in studies:
         runs += [Run("main", *which, arm, seed) for seed in SEEDS for which in both for arm in ARMS]
     if "ablations" in studies:
@@ -240,7 +256,7 @@ def main() -> int:
         say("hh: set ALIGN_HH_FILE to harmless-base/test.jsonl.gz of Anthropic/hh-rlhf; left out")
         runs = [run for run in runs if run.task != "hh"]
     failures = run_missing(runs, result, told)
-    found = results_of(planned(studies))
+    found = results_of(planned(studies), lambda run: run.task != "hh" or bool(hh_rows()))
     if any(one["study"] == "main" for one in found):
         draw(found)
     write_between(PAGE, SCRIPT, "Preference degrees, at our scale", tables(found))
@@ -253,18 +269,25 @@ def result(run: Run) -> dict[str, Any]:
     with contextlib.redirect_stdout(sys.stderr):
         summary = run_recipe(load_recipe(RECIPE, [*run.files(), *run.changes]))
     rows = read_metrics(Path(summary["folder"]))
-    told_apart = [f"eval_spo/{name}/chosen" for name in ("accuracy", "chance", "rank_correlation")]
     return {
         **{name: getattr(run, name) for name in ("study", "task", "objective", "arm", "seed", "rate")},
         "curves": {side: curves(rows, [f"eval_logps/{side}"])[side] for side in ("chosen", "rejected")},
         "accuracy": curves(rows, ["eval_accuracy"])["eval_accuracy"],
-        "degrees": {key.split("/")[1]: next(iter(curves(rows, [key]).values())) for key in told_apart},
+        "degrees": degrees_of(rows, "chosen"),
+        "degrees_of_rejected": degrees_of(rows, "rejected"),
+        "head_rate": run.asked if run.study == "heads" else None,
         "reward": summary["generation"].get("reward", {}) if summary.get("generation") else {},
         "seconds": summary["seconds"],
         "command": f"python {SCRIPT} {run.study}",
         "versions": {name: importlib.metadata.version(name) for name in ("align", "torch", "transformers", "peft")},
         "digest": run.digest,
     }
+
+
+def degrees_of(rows: Sequence[Mapping[str, Any]], side: str) -> dict[str, list[list[float]]]:
+    """Return how degrees of a side's versions were told, and how its log-probabilities go with them, over steps."""
+    names = ("accuracy", "chance", "rank_correlation")
+    return {name: next(iter(curves(rows, [f"eval_spo/{name}/{side}"]).values())) for name in names}
 
 
 def told(found: Mapping[str, Any]) -> str:
@@ -302,6 +325,13 @@ def drift(found: Mapping[str, Any], side: str) -> float:
     return float(points[-1][1] - points[0][1])
 
 
+DEGREE_COLUMNS = [
+    "degrees told, chosen (chance)",
+    "degrees told, rejected (chance)",
+    "rank correlation, before and after",
+]
+
+
 def tables(found: Sequence[Mapping[str, Any]]) -> str:
     """Return all tables as Markdown."""
     parts = [_main_table(found, task) for task in TASKS]
@@ -313,10 +343,7 @@ def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
     if not runs:
         return ""
     columns = ["objective", "arm", "seeds", "held-out accuracy", "chosen, nats", "rejected, nats"]
-    columns += ["reward gained"] * (task == "sentiment") + [
-        "degrees told (chance)",
-        "rank correlation, before and after",
-    ]
+    columns += ["reward gained"] * (task == "sentiment") + DEGREE_COLUMNS
     rows = table_head(TASKS[task][0].upper() + TASKS[task][1:], columns)
     checks = []
     for objective in OBJECTIVES:
@@ -324,7 +351,7 @@ def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
         for arm, ones in arms.items():
             if ones:
                 rows.append(line([objective, ARMS[arm], str(len(ones)), *_cells(list(ones.values()), task)]))
-        for other in ("alone", "nothing"):
+        for other in ("alone", "same pairs", "nothing"):
             checks += _beside(arms["spo"], arms[other], f"{objective} with SPO beside {objective} {ARMS[other]}", task)
     return "\n".join([*rows, "", *checks])
 
@@ -334,14 +361,14 @@ def _cells(runs: Sequence[Mapping[str, Any]], task: str) -> list[str]:
     cells += [shown([drift(one, side) for one in runs], "+.1f") for side in ("chosen", "rejected")]
     if task == "sentiment":
         cells.append(shown([gained(one) for one in runs], "+.3f"))
-    degrees = [one["degrees"] for one in runs]
-    if not degrees[0]["accuracy"]:
-        return [*cells, "", ""]
-    last, chance = (np.mean([d[name][-1][1] for d in degrees]) for name in ("accuracy", "chance"))
+    for side in ("degrees", "degrees_of_rejected"):
+        degrees = [one[side] for one in runs if one.get(side, {}).get("accuracy")]
+        chance = f" ({np.mean([d['chance'][-1][1] for d in degrees]):.2f})" if degrees else ""
+        cells.append(f"{shown([d['accuracy'][-1][1] for d in degrees], '.2f')}{chance}" if degrees else "")
     real = runs[0]["arm"] != "nothing"  # versions that are all the same have no order
-    ranks = [d["rank_correlation"] for d in degrees if d["rank_correlation"] and real]
+    ranks = [one["degrees"]["rank_correlation"] for one in runs if one["degrees"]["rank_correlation"] and real]
     both = " → ".join(f"{np.mean([r[place][1] for r in ranks]):+.2f}" for place in (0, -1)) if ranks else ""
-    return [*cells, f"{last:.2f} ({chance:.2f})", both]
+    return [*cells, both]
 
 
 def _beside(ours: Mapping[int, Any], theirs: Mapping[int, Any], what: str, task: str) -> list[str]:
@@ -370,7 +397,7 @@ def _ablation_table(found: Sequence[Mapping[str, Any]]) -> str:
         "rejected, nats",
         "reward gained",
     ]
-    rows = table_head("One thing at a time", [*columns, "degrees told (chance)", "rank correlation, before and after"])
+    rows = table_head("One thing at a time", [*columns, *DEGREE_COLUMNS])
     whole = [
         one
         for one in matching(found, study="main", task="sentiment", objective="dpo", arm="spo")
@@ -386,17 +413,16 @@ def _rates_table(found: Sequence[Mapping[str, Any]]) -> str:
     runs = matching(found, study="rates")
     if not runs:
         return ""
-    rows = table_head("Learning rates", ["task", "objective alone", *(f"{rate:g}" for rate in RATES)])
-    for task in TASKS:
-        for objective in OBJECTIVES:
-            ones = {one["rate"]: score(one) for one in matching(runs, task=task, objective=objective)}
-            if ones:
-                best = max(ones.values())
-                first = next(rate for rate in RATES if ones.get(rate) == best)  # of equals, the smallest is used
-                cells = [f"**{ones[r]:.3f}**" if r == first else f"{ones.get(r, np.nan):.3f}" for r in RATES]
-                rows.append(line([task, objective, *cells]))
+    rows = table_head("Learning rates", ["task", "objective", "arm", *(f"{rate:g}" for rate in RATES)])
+    for task, objective, arm in itertools.product(TASKS, OBJECTIVES, ARMS):
+        ones = {one["rate"]: score(one) for one in matching(runs, task=task, objective=objective, arm=arm)}
+        if ones:
+            best = max(ones.values())
+            first = next(rate for rate in RATES if ones.get(rate) == best)  # of equals, the smallest is used
+            cells = [f"**{ones[r]:.3f}**" if r == first else f"{ones.get(r, np.nan):.3f}" for r in RATES]
+            rows.append(line([task, objective, ARMS[arm], *cells]))
     said = f"Seed {TUNING_SEED}, which is in no other table: reward gained on sentiment, held-out accuracy on HH."
-    heads = {one["arm"]: told_degrees(one) for one in matching(found, study="heads")}
+    heads = {f"{one['head_rate']:g}": told_degrees(one) for one in matching(found, study="heads")}
     if heads:
         shares = ", ".join(f"{share:.2f} at {rate}" for rate, share in heads.items())
         said += f" The head's own rate is the one at which it tells most degrees there, beside DPO: {shares}."
@@ -407,12 +433,12 @@ def draw(found: Sequence[Mapping[str, Any]]) -> None:
     """Draw the arms of every task and objective beside each other, with each seed as a dot."""
     panels = [("sentiment", "reward gained", gained), ("sentiment", "held-out accuracy", accuracy)]
     panels = [*panels, ("hh", "held-out accuracy", accuracy)]
-    colours = dict(zip(ARMS, (BLUE, VERMILLION, GREEN), strict=True))
+    colours = dict(zip(ARMS, (BLUE, SKY, VERMILLION, GREEN), strict=True))
     with look(9):
         figure = Figure(figsize=(10.5, 3.6), dpi=100, layout="constrained")
         for ax, (task, name, measure) in zip(figure.subplots(1, len(panels)), panels, strict=True):
             for place, objective in enumerate(OBJECTIVES):
-                for shift, arm in zip((-0.25, 0, 0.25), ARMS, strict=True):
+                for shift, arm in zip((-0.3, -0.1, 0.1, 0.3), ARMS, strict=True):
                     values = [
                         measure(one) for one in matching(found, study="main", task=task, objective=objective, arm=arm)
                     ]
@@ -426,7 +452,7 @@ def draw(found: Sequence[Mapping[str, Any]]) -> None:
             ax.set_xticks(range(len(OBJECTIVES)), list(OBJECTIVES))
             ax.set_title(f"{task}: {name}", loc="left", fontsize=10)
         handles = [figure.axes[0].plot([], [], "o", color=colours[arm], label=ARMS[arm])[0] for arm in ARMS]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        figure.legend(handles=handles, loc="outside lower center", ncols=4)
         save(figure, [IMAGES / f"spo.{ending}" for ending in ("png", "svg")])
 
 

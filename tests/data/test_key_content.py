@@ -77,7 +77,10 @@ def test_a_function_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return [[(0, 999)]]", "no stretch"),
+        ("return [[(0, 999)]]", r"returned \(0, 999\), which is no phrase and no pair \(start, end\)"),
+        ("return [[7]]", "returned 7, which is no phrase"),
+        ("return [[(0, 1, 2)]]", "which is no phrase and no pair"),
+        ("return [[(0.0, 1.5)]]", "which is no phrase and no pair"),
         ("return []", "returned 0 rankings for 1 texts"),
         ("return 1 / 0", "failed: ZeroDivisionError"),
     ],

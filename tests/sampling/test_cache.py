@@ -50,3 +50,22 @@ def test_a_file_that_answers_other_prompts_or_is_torn_is_not_believed(model, tok
     ):
         file.write_bytes(damaged)
         assert cached_samples(model, tokenizer, PROMPTS, DECODING) == whole
+
+
+def test_other_closing_tokens_and_autocast_are_another_sampling(model, tokenizer):
+    import align.sampling.cache as cache
+
+    def files():
+        return set((cache.cache_root() / "samples").glob("*.jsonl"))
+
+    cached_samples(model, tokenizer, PROMPTS, DECODING)
+    assert len(files()) == 1
+    model.generation_config.repetition_penalty = 3.0  # is not read
+    cached_samples(model, tokenizer, PROMPTS, DECODING)
+    assert len(files()) == 1
+    model.generation_config.eos_token_id = [5]
+    cached_samples(model, tokenizer, PROMPTS, DECODING)
+    assert len(files()) == 2
+    with torch.autocast("cpu", torch.bfloat16):
+        cached_samples(model, tokenizer, PROMPTS, DECODING)
+    assert len(files()) == 3

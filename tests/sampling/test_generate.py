@@ -1,9 +1,14 @@
 """Sampling: reproducible, resumable, and from the model's own distribution."""
 
+import copy
+
+import pytest
 import torch
+from peft import LoraConfig
 
 from align.data.template import render_prompt
-from align.sampling.generate import Decoding, sample
+from align.models.adapters import add_adapter
+from align.sampling.generate import Decoding, Progress, sample, stop_ids
 
 PROMPTS = [f"the day {i}" for i in range(10)]
 DECODING = Decoding(max_new_tokens=5, batch_size=4, seed=3)
@@ -52,3 +57,48 @@ def test_first_tokens_follow_the_models_distribution(model, tokenizer):
     # Total variation of 2,000 draws from up to 400 outcomes; a top-50 cut or a temperature of 0.7 is far outside.
     noise = 0.5 * (expected * (1 - expected) / 2000).sqrt().sum()
     assert float((observed - expected).abs().sum() / 2) < 1.5 * float(noise)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_models_own_generation_settings_change_nothing(model, tokenizer, lora):
+    """Penalties and the like would make it another distribution than the one that is trained and compared with."""
+    expected = flat(sample(copy.deepcopy(model), tokenizer, PROMPTS, DECODING))
+    if lora:
+        model = add_adapter(model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+    settings = model.generation_config
+    for name, value in {"repetition_penalty": 5.0, "min_p": 0.5, "top_k": 3, "max_length": 3}.items():
+        setattr(settings, name, value)
+    assert flat(sample(model, tokenizer, PROMPTS, DECODING)) == expected
+    assert model.generation_config is settings
+    assert settings.repetition_penalty == 5.0
+
+
+def test_closing_tokens_of_a_models_settings_count(model, tokenizer):
+    decoding = Decoding(max_new_tokens=30, batch_size=10)
+    before = flat(sample(model, tokenizer, PROMPTS, decoding))
+    common = before[0].ids[3]
+    model.generation_config.eos_token_id = [common]
+    assert stop_ids(model, tokenizer) == {common, tokenizer.eos_token_id}
+    after = flat(sample(model, tokenizer, PROMPTS, decoding))
+    assert after[0].ids[-1] == common
+    assert after[0].ended
+    assert len(after[0].ids) <= 4
+
+
+def test_progress_counts_what_is_drawn_alone(model, tokenizer):
+    """Rows that have ended draw nothing more, and what they leave undrawn is no longer to come."""
+    decoding = Decoding(max_new_tokens=30, batch_size=4)
+    model.generation_config.eos_token_id = list(range(0, len(tokenizer), 4))  # most rows end soon
+    with Progress(len(PROMPTS) * 30, "sampling") as progress:
+        completions = flat(sample(model, tokenizer, PROMPTS, decoding, progress=progress))
+        drawn = sum(len(each.ids) for each in completions)
+        assert drawn < 0.7 * len(PROMPTS) * 30
+        assert progress.tokens == progress.bar.n == progress.bar.total == drawn
+        assert progress.samples == len(PROMPTS)
+        assert progress.tokens_per_second > 0
+
+
+def test_only_the_first_process_shows_a_bar(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with Progress(10, "sampling") as progress:
+        assert progress.bar.disable

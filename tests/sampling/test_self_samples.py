@@ -1,5 +1,7 @@
 """Samples of prompts that are ids: seeded, cached in parts, instructions before them and nowhere else."""
 
+import re
+
 import pytest
 
 from align.data.template import render_prompt
@@ -85,6 +87,18 @@ def test_instructions_stand_before_prompts_in_turns(tokenizer, tmp_path):
     assert tokenizer.decode(second[:-2]) == "<|im_start|>system\nbe brief<|im_end|>\n"
     assert third == first
     assert first[-2:] == [7, 8]
+    both = with_instructions(tokenizer, [[7, 8], [9]], settings)
+    assert tokenizer.decode(both[3][:-1]) == "<|im_start|>system\nbe brief<|im_end|>\n"  # they go on with the next row
+
+
+def test_what_was_drawn_is_told(model, tokenizer, capsys):
+    settings = D2oSettings(samples=3, max_new_tokens=4, instructions=None)
+    self_samples(model, tokenizer, prompts(tokenizer), settings, label="train_dataset")
+    told = capsys.readouterr().out
+    assert re.search(r"train_dataset: 9 samples of the model itself \(9 drawn here, [\d,]+ tokens a second\)", told)
+    assert re.search(r"\d+% ended within 4 tokens, the others are cut", told)
+    self_samples(model, tokenizer, prompts(tokenizer), settings, label="train_dataset")
+    assert "(all found in the cache)" in capsys.readouterr().out
 
 
 def test_instructions_stand_in_place_of_a_templates_own_system_turn(tokenizer, tmp_path, monkeypatch):

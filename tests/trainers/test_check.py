@@ -64,12 +64,13 @@ def test_versions_of_responses_are_told(recipe_file):
 
 def test_negatives_alone_are_told(recipe_file):
     found = check(load_recipe(recipe_file, ["objective=d2o", "d2o={samples: 3}"]))
-    assert {"rows: negatives alone", "d2o: 3 samples a negative, under 11 instructions"} <= set(found)
+    assert {"rows: negatives alone", "d2o: 3 samples a negative, under 11 instructions in turn"} <= set(found)
     assert any("no samples" in line for line in check(load_recipe(recipe_file, ["objective=npo", "d2o={}"])))
     for overrides, message in (
         (["objective=simpo", "d2o={}"], "reads lengths, and a mean of samples has none"),
         (["objective=dpo", "d2o={}", "spo={}"], "spo is about the two sides of a pair, and d2o trains on negatives"),
         (["objective=dpo", "d2o={instructions: mortal}"], "no list and no file 'mortal'"),
+        (["objective=d2o"], "objective 'd2o' without the section d2o .* add 'd2o: {}'"),
     ):
         with pytest.raises(ValueError, match=message):
             check(load_recipe(recipe_file, overrides))

@@ -180,6 +180,30 @@ def test_fsdp_without_gpu_is_refused(recipe, monkeypatch):
     assert "accelerate_configs/ddp.yaml" in found
 
 
+@pytest.mark.parametrize("words", [["spo={}"], ["objective=d2o", "d2o={}"]])
+def test_what_needs_whole_weights_is_refused_under_engines_that_shard(recipe, monkeypatch, words):
+    monkeypatch.setattr("align.trainers.combinations.asked_to_shard", lambda: "zero3")
+    assert [found for found in mistakes(recipe(*words)) if "cannot work under zero3, which shards the weights" in found]
+    assert mistakes(recipe()) == []
+
+
+@pytest.mark.parametrize(
+    ("d2o", "key"),
+    [
+        ("{online: {warmup: 1, every: 1}}", "d2o.online"),
+        ("{samples_reference: base}", "d2o.samples_reference"),
+        ("{samples_reference_sync: {every: 1}}", "d2o.samples_reference_sync"),
+    ],
+)
+def test_quantised_weights_take_no_copy_of_the_policy(recipe, d2o, key):
+    words = ["model.quantization=nf4", "model.lora={r: 4}"]
+    found = [each for each in mistakes(recipe(*words, "objective=d2o", f"d2o={d2o}")) if "keeps a copy" in each]
+    assert len(found) == 1
+    assert f"with {key}, which keeps a copy of the policy" in found[0]
+    for fine in (["objective=d2o", "d2o={}"], ["objective=npo", "d2o={}"]):
+        assert not [each for each in mistakes(recipe(*words, *fine)) if "keeps a copy" in each]
+
+
 @pytest.mark.parametrize(
     ("metric", "overrides", "fits"),
     [
@@ -191,6 +215,9 @@ def test_fsdp_without_gpu_is_refused(recipe, monkeypatch):
         ("accuracy", ["objective=bco_pair"], True),
         ("spo/accuracy/chosen", ["objective=dpo", "spo={versions: {extractor: tfidf}}"], True),
         ("spo/accuracy/rejected", ["spo={versions: {extractor: tfidf, sides: chosen}}"], False),
+        ("eval_spo/logps/chosen_3", ["spo={versions: {extractor: tfidf}}"], True),
+        ("spo/mean_logps/chosen_4", ["spo={versions: {extractor: tfidf}}"], False),
+        ("spo/accuracy/chosen", ["objective=kto", "spo={versions: {extractor: tfidf}}"], True),
         ("accuracy", ["objective=d2o", "d2o={}"], True),
         ("accuracy", ["objective=npo", "d2o={}"], False),
         ("logps/rejected", ["objective=npo", "d2o={}"], True),

@@ -105,6 +105,21 @@ def test_nothing_is_computed_again(tokenizer, tmp_path, monkeypatch, later):
     assert isinstance(again.reference, KeptReference)
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_sequences_that_several_rows_have(tokenizer, tmp_path, there):
+    """One prompt and chosen response beside several rejected ones, and a pair twice; some of it kept before."""
+    same = pair_rows(6)
+    for row in same[:4]:
+        row["prompt"], row["chosen"] = same[0]["prompt"], same[0]["chosen"]
+    rows = datasets.Dataset.from_list([*same, same[5], same[5]])
+    if there:
+        trained(tokenizer, tmp_path / "before", train=rows.select([0, 7]))
+    run = trained(tokenizer, tmp_path / "run", train=rows)
+    plain = trained(tokenizer, tmp_path / "plain", OFF, train=rows)
+    assert isinstance(run.reference, KeptReference)
+    same_training(run, plain)
+
+
 def test_rows_that_are_new_are_computed_alone(tokenizer, tmp_path, monkeypatch):
     trained(tokenizer, tmp_path / "first")
     counted = Counted(monkeypatch)

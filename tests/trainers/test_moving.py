@@ -8,7 +8,7 @@ from peft import LoraConfig
 
 from align import PairTrainer
 from align.models.adapters import add_adapter
-from align.models.reference import move_towards, moving_copy, whole_weights
+from align.models.reference import FrozenReference, moving_copy, whole_weights
 from align.recipe.sync import ReferenceSyncSettings
 from tests.conftest import arguments, rows
 
@@ -31,7 +31,7 @@ def test_the_reference_is_the_stated_mixture(model):
         for weight in policy.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
     before = {name: weight.clone() for name, weight in reference.module.named_parameters()}
-    move_towards(reference.module, policy, 0.25)
+    reference.move_towards(policy, 0.25)
     for name, weight in reference.module.named_parameters():
         expected = 0.25 * policy.get_parameter(name) + 0.75 * before[name]
         torch.testing.assert_close(weight, expected.detach())
@@ -41,9 +41,41 @@ def test_a_hard_update_with_adapters_is_the_adapted_model(model):
     policy = moved_adapters(model)
     reference = moving_copy(add_adapter(copy.deepcopy(policy.unload()), LORA))
     assert not any("lora" in name for name, _ in reference.module.named_parameters())
-    move_towards(reference.module, policy, 1.0)
+    reference.move_towards(policy, 1.0)
     with torch.no_grad():
         torch.testing.assert_close(reference.module(IDS).logits, policy(IDS).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_small_moves_are_not_rounded_away_in_bfloat16(tokenizer, tied, tmp_path):
+    """Thirty moves by a fiftieth towards a policy a little away: bfloat16 by itself would stand still."""
+    from transformers import LlamaForCausalLM
+
+    from align.trainers.moving import load_reference, save_reference
+    from tests.conftest import tiny_config
+
+    torch.manual_seed(0)
+    policy = LlamaForCausalLM(tiny_config(tokenizer, tie_word_embeddings=tied)).to(torch.bfloat16)
+    reference = moving_copy(policy)
+    start = {name: weight.float() for name, weight in reference.module.named_parameters()}
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.add_(0.01 * torch.randn_like(weight))
+    aim = {name: weight.detach().float() for name, weight in policy.named_parameters()}
+    for _ in range(30):
+        reference.move_towards(policy, 0.02)
+    save_reference(reference, tmp_path, 30)
+    again = moving_copy(policy)
+    load_reference(again, tmp_path / "checkpoint-30")
+    for moved in (reference, again):
+        for name, weight in moved.module.named_parameters():
+            assert weight.dtype == torch.bfloat16
+            share = 1 - 0.98**30
+            expected = (share * aim[name] + (1 - share) * start[name]).to(torch.bfloat16)
+            torch.testing.assert_close(weight, expected, rtol=1e-2, atol=1e-4)
+        moved.move_towards(policy, 0.02)
+    for a, b in zip(reference.state().values(), again.state().values(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_whole_weights_have_the_plain_models_names(model):
@@ -84,7 +116,7 @@ def test_a_checkpoint_without_the_reference_is_refused(model_dir, tmp_path):
         train_dataset=rows(),
     )
     fixed.train()
-    with pytest.raises(ValueError, match="the run it is of had a fixed reference"):
+    with pytest.raises(ValueError, match="had no copy of the policy that moves"):
         trainer(model_dir, tmp_path / "moving").train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
 
 
@@ -101,7 +133,7 @@ def test_a_reference_of_another_structure_is_refused(model, tokenizer):
 
     other = LlamaForCausalLM(tiny_config(tokenizer, num_hidden_layers=3))
     with pytest.raises(ValueError, match=r"its weight 'model.layers.2.* has no counterpart"):
-        move_towards(other, model, 0.5)
+        FrozenReference(other, equals_policy_at_start=False, description="").move_towards(model, 0.5)
 
 
 @pytest.mark.parametrize(

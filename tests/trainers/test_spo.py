@@ -1,6 +1,7 @@
 """SPO: the objective's loss as it is, plus the degree loss of versions; the heads kept, continued, not exported."""
 
 import json
+import math
 
 import datasets
 import pytest
@@ -12,7 +13,9 @@ from align import PairTrainer
 from align.objectives.registry import OBJECTIVES
 from align.recipe.schema import DiagnosticsSettings, EntanglementSettings
 from align.recipe.spo import DegreeHeadSettings, DegreeSettings, SpoSettings
-from align.trainers.spo import HEAD_FILE, SPOTrainer
+from align.trainers.degrees import HEAD_FILE, LearnsDegrees
+from align.trainers.spo import SPOTrainer, UnpairedSPOTrainer
+from align.trainers.unpaired import UnpairedTrainer
 from tests.conftest import arguments, losses, rows
 from tests.diagnostics.tiny import LORA, llama
 
@@ -20,16 +23,9 @@ VERSIONS = DegreeSettings(extractor="tfidf", degrees=3)
 
 
 def spo(model, tokenizer, folder, *, settings=None, cls=SPOTrainer, options=None, **changes):
-    given = {"spo": settings or SpoSettings(versions=VERSIONS)} if cls is SPOTrainer else {}
-    return cls(
-        model,
-        arguments(folder, **changes),
-        train_dataset=rows(8),
-        eval_dataset=rows(4),
-        processing_class=tokenizer,
-        **given,
-        **(options or {}),
-    )
+    given = {"spo": settings or SpoSettings(versions=VERSIONS)} if issubclass(cls, LearnsDegrees) else {}
+    sets = {"train_dataset": rows(8), "eval_dataset": rows(4)}
+    return cls(model, arguments(folder, **changes), processing_class=tokenizer, **{**sets, **given, **(options or {})})
 
 
 def test_an_optimiser_of_ones_own_would_miss_the_heads(tokenizer, tmp_path):
@@ -67,13 +63,16 @@ def test_the_loss_is_the_objectives_and_gamma_times_cross_entropy(tokenizer, tmp
 
 
 def test_every_objective_trains_beside_it(tokenizer, tmp_path):
+    """On pairs; those that single completions alone can train (KTO) are in the next test."""
     trainer = spo(llama(tokenizer), tokenizer, tmp_path)
     batch = batch_of(trainer)
     trainer.model.train()
     weight = trainer._heads[0].layers[-1].weight
+    of_completions = []
     for name in OBJECTIVES:
         trainer.objective = objective = OBJECTIVES.build(name)
         if objective.needs_mismatched:
+            of_completions.append(name)
             continue
         scores = {"chosen_score": torch.full((4,), 2.0), "rejected_score": torch.full((4,), 1.0)}
         trainer.model.zero_grad()
@@ -82,6 +81,75 @@ def test_every_objective_trains_beside_it(tokenizer, tmp_path):
         assert torch.isfinite(found.losses).all(), name
         assert weight.grad.abs().sum() > 0, name
         assert {"spo/loss/chosen", "spo/accuracy/rejected"} <= found.metrics.keys()
+    assert of_completions == ["kto"]
+
+
+@pytest.mark.parametrize("objective", ["kto", "bco_pair"])
+@pytest.mark.parametrize("sides", ["both", "chosen"])
+def test_single_completions(tokenizer, tmp_path, objective, sides):
+    """The loss of a completion is its own plus gamma times the mean cross-entropy over its versions; by hand."""
+    settings = SpoSettings(versions=DegreeSettings(extractor="tfidf", degrees=3, sides=sides), gamma=0.3)
+    given = {"objective": objective}
+    trainer = spo(llama(tokenizer), tokenizer, tmp_path / "a", cls=UnpairedSPOTrainer, settings=settings, options=given)
+    plain = spo(llama(tokenizer), tokenizer, tmp_path / "b", cls=UnpairedTrainer, options=given)
+    batch, other = batch_of(trainer), batch_of(plain)
+    assert torch.equal(batch["input_ids"], other["input_ids"])
+    for each in (trainer, plain):
+        each.model.train()
+    expected = plain.row_losses(plain.model, other).losses.detach().clone()
+    for number in range(len(expected)):
+        mine = (batch["degree_pair"] == number) & (batch["degree_chosen"] == batch["desirable"][number])
+        if sides == "chosen" and not batch["desirable"][number]:
+            continue
+        head = trainer._heads[0 if batch["desirable"][number] else -1]
+        found = []
+        for row in mine.nonzero()[:, 0].tolist():
+            ids = batch["degree_input_ids"][row][batch["degree_attention_mask"][row].bool()]
+            state = trainer.model(ids[None], output_hidden_states=True).hidden_states[-1][0, -1]
+            found.append(F.cross_entropy(head.layers(state)[None], batch["degree_of"][row : row + 1]))
+        expected[number] += 0.3 * torch.stack(found).mean()
+    assert torch.allclose(trainer.row_losses(trainer.model, batch).losses, expected, rtol=1e-5)
+    trainer.train()
+    measured = trainer.evaluate()
+    assert {"eval_auc", "eval_spo/accuracy/chosen", "eval_spo/rank_correlation/chosen"} <= measured.keys()
+    assert ("eval_spo/accuracy/rejected" in measured) == (sides == "both")
+
+
+def test_a_batch_without_a_row_of_the_degraded_side(tokenizer, tmp_path):
+    versions = DegreeSettings(extractor="tfidf", degrees=3, sides="chosen")
+    negatives = datasets.Dataset.from_list(
+        [{"prompt": r["prompt"], "completion": r["rejected"], "label": False} for r in rows(3)]
+        + [{"prompt": r["prompt"], "completion": r["chosen"], "label": True} for r in rows(1)]
+    )
+    given = {"objective": "bco_pair", "train_dataset": negatives, "eval_dataset": None}
+    settings = SpoSettings(versions=versions, gamma=1.0)
+    trainer = spo(
+        llama(tokenizer),
+        tokenizer,
+        tmp_path,
+        cls=UnpairedSPOTrainer,
+        settings=settings,
+        options=given,
+        per_device_train_batch_size=1,
+        max_steps=4,
+    )
+    trainer.train()
+    found = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert all(math.isfinite(entry["loss"]) for entry in found)
+    assert sum("spo/loss/chosen" in entry for entry in found) == 1
+
+
+def test_what_a_subclass_reads_is_computed(tokenizer, tmp_path):
+    """An objective that reads the chosen alone, and a loss of one's own that reads both sides."""
+
+    class Own(SPOTrainer):
+        def objective_loss(self, policy, reference, batch):
+            return policy.rejected.summed().logps - policy.chosen.summed().logps
+
+    trainer = spo(llama(tokenizer), tokenizer, tmp_path, cls=Own, options={"objective": "sft"}, max_steps=2)
+    trainer.train()
+    assert "rewards/margins" in trainer.state.log_history[0]
+    assert losses(trainer)[0] != pytest.approx(0.0)
 
 
 def test_gamma_of_0_is_the_objective_alone(tokenizer, tmp_path):
@@ -204,3 +272,8 @@ def test_rows_may_bring_versions_of_their_own(tokenizer, tmp_path):
         spo=SpoSettings(versions=VERSIONS),
     )
     assert json.dumps(trainer.train_dataset[0]["chosen_versions"]) == json.dumps(given[0]["chosen_versions"])
+    more = SpoSettings(versions=DegreeSettings(extractor="tfidf", degrees=5))
+    with pytest.raises(
+        ValueError, match=r"train_dataset, row 0: column 'chosen_versions' has 2 versions, .* degrees to 3"
+    ):
+        spo(llama(tokenizer), tokenizer, tmp_path / "c", settings=more, options={"train_dataset": given})
