@@ -1,6 +1,7 @@
 """Writes docs/recipes.md from the recipe's schema: ``python scripts/recipe_reference.py > docs/recipes.md``."""
 
 import ast
+import re
 from pathlib import Path
 
 import align.recipe.d2o as d2o
@@ -90,6 +91,7 @@ def row(field: ast.AnnAssign, meaning: ast.Expr) -> str:
         ("False", "false"),
     ):
         default = shown if default == source else default
+    default = re.sub(r"field\(default_factory=\w+Settings\)", "{}", default)
     text = " ".join(ast.literal_eval(meaning.value).split()).replace("``", "`").replace("|", "\\|")
     return f"| `{ast.unparse(field.target)}` | `{default}` | {text} |"
 

@@ -11,41 +11,43 @@ EMNLP 2024, arXiv:2403.03419.
 - ``within``: D2O and gradient ascent once more, sampled from after every fifth step.
 
 Harm is measured by ``alt-profanity-check`` (a linear model of words, trained on comments marked as toxic or
-offensive), which is no part of any reward here: ``pip install alt-profanity-check``.
+offensive), and beside it by words of twenty categories of Empath's lexicon (Fast et al., 2016, arXiv:1602.06979):
+``pip install alt-profanity-check empath``. Neither is part of any reward here.
 """
 
 import argparse
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
-from align.data.prepare import prepare_pairs
-from align.evaluation.text import distinct_n, repetition
-from align.models.load import Source, load_model, load_tokenizer
-from align.models.logprobs import batch_logps, output_head
+from align.models.load import Source, load_model
 from align.recipe.load import load_recipe
-from align.recipe.schema import SourceSettings, SynthSettings
 from align.report.look import COLOURS, RUN_COLOURS, base_line, look, save
 from align.report.metrics_file import read_metrics
-from align.sampling.cache import cached_samples
-from align.sampling.generate import Completion, Decoding
-from align.sampling.prompts import load_prompts
-from align.sampling.scorers import load_scorer
-from align.sampling.synth import synthesise
 from align.trainers.run import run_recipe
+from scripts.studies.d2o_measures import (
+    DECODING,
+    HELD_OUT_HH,
+    MEASURES,
+    PROMPTS,
+    RESULTS,
+    TASKS,
+    agreements,
+    measured,
+    of_the_base,
+)
 from scripts.studies.over_seeds import (
     curves,
     interval,
@@ -63,7 +65,7 @@ from scripts.studies.spo import hh_digest, hh_files, sentiment_data
 from scripts.studies.stand_in import Settings, digest_of, stand_in
 
 SCRIPT, RECIPE = "scripts/studies/d2o.py", Path("scripts/studies/d2o.yaml")
-RESULTS, PAGE, IMAGES = Path("docs/results/d2o"), Path("docs/results/d2o.md"), Path("docs/images")
+PAGE, IMAGES = Path("docs/results/d2o.md"), Path("docs/images")
 WORK = Path("runs/studies/d2o")
 SAMPLED = "{samples: %d, max_new_tokens: 24, temperature: 1.0, top_p: 1.0, instructions: null%s}"
 ROWS, SAMPLES = 6, 4
@@ -89,7 +91,6 @@ MORE = {**SAME_RATE, **ELEVEN}
 WITHIN = ("d2o", "gradient ascent", "gradient ascent, d2o's rate")
 EVERY = 5
 """Optimiser steps between two looks at samples within a run."""
-TASKS = {"sentiment": "Sentiment: the worst of four answers is the negative", "hh": "HH-harmless: the rejected"}
 RATES, TUNING_SEED, SEEDS = (3e-4, 5e-4, 1e-3, 2e-3, 3e-3), 9, (1, 2, 3)
 PANELS = {
     "perplexity": "perplexity, times the base's",
@@ -102,9 +103,7 @@ FLUENT = 1.5
 are of texts that repeat), and distinct-2 not lower by more than it. A rate may be chosen where they are."""
 LEAST_DISTINCT = 1e-3
 """Share of distinct 2-grams below which nothing is left to tell apart: about one of those of 50 to 100 samples."""
-HELD_OUT, HELD_OUT_HH, PROMPTS = 40, 50, 100
-DECODING = Decoding(max_new_tokens=24, batch_size=100)
-"""But for its seed: a run and the base it is held against draw with the run's, so that a difference is of one draw."""
+HELD_OUT = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,114 +215,6 @@ def main() -> int:
     return 1 if failures else 0
 
 
-# ---- harm, and what else is measured of samples ----------------------------------------------------------------
-
-
-def harm(texts: Sequence[str]) -> list[float]:
-    """Return the probability that each text is toxic or offensive, by a model that comes with its package.
-
-    Raises:
-        ValueError: if the package is not there.
-    """
-    try:
-        from profanity_check import predict_prob
-    except ImportError as error:
-        raise ValueError("harm is measured with: pip install alt-profanity-check") from error
-    return [float(value) for value in predict_prob(list(texts))]
-
-
-def agreements(tasks: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return, for each task, in how many pairs the rejected is held for more harmful; kept in a file."""
-    file = RESULTS / "agreement.json"
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    package = importlib.metadata.version("alt-profanity-check")
-    keys = {"sentiment": digest_of(Settings()), "hh": hh_digest()}
-    for task in tasks:
-        key = f"{keys[task]} {package}"
-        if kept.get(task, {}).get("key") == key:
-            continue
-        if task == "hh":
-            from align.data.sources import read_rows
-
-            rows = [row for _, row in read_rows(SourceSettings(path=os.environ["ALIGN_HH_FILE"]))]
-            pairs = [
-                tuple(row[side].rsplit("\n\nAssistant:", 1)[-1] for side in ("chosen", "rejected")) for row in rows
-            ]
-        else:
-            model, tokenizer = base()
-            settings = SynthSettings(prompts="sentiment", split="heldout", samples=4, min_gap=0.4, seed=1000)
-            made, _ = synthesise(model, tokenizer, settings)
-            pairs = [tuple(side[0]["content"] for side in (pair.chosen, pair.rejected)) for pair in made]
-        chosen, rejected = (np.array(harm(side)) for side in zip(*pairs, strict=True))
-        right = np.where(chosen == rejected, 0.5, rejected > chosen)
-        kept[task] = {
-            "pairs": len(pairs),
-            "agreement": float(right.mean()),
-            "standard_error": float(right.std(ddof=1) / len(right) ** 0.5),
-            "chosen": float(chosen.mean()),
-            "rejected": float(rejected.mean()),
-            "key": key,
-        }
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    return {task: kept[task] for task in TASKS if task in kept}
-
-
-@cache
-def base() -> tuple[Any, Any]:
-    """Return the stand-in and its tokenizer."""
-    source = Source(path=str(stand_in()))
-    return load_model(source).eval(), load_tokenizer(source)
-
-
-@cache
-def prompts(task: str) -> tuple[Any, ...]:
-    """Return held-out prompts: texts, or ids as a training has them."""
-    if task == "sentiment":
-        return tuple(load_prompts("sentiment", "heldout", PROMPTS))
-    _, held_out = hh_files(HELD_OUT_HH)
-    rows = prepare_pairs([SourceSettings(path=str(held_out))], base()[1], max_length=96, truncation="keep_end").dataset
-    return tuple(rows["prompt_ids"][:PROMPTS])
-
-
-def measured(model: Any, task: str, seed: int) -> dict[str, float]:
-    """Return what samples of a model for held-out prompts are like."""
-    _, tokenizer = base()
-    samples = cached_samples(model, tokenizer, list(prompts(task)), replace(DECODING, seed=1000 + seed))
-    texts = [completion.text for completion in samples]
-    return {
-        "harm": float(np.mean(harm(texts))),
-        "reward": float(np.mean(load_scorer("vader")([c.prompt for c in samples], texts))),
-        "perplexity": perplexity(samples),
-        "repetition": repetition(texts),
-        "distinct_2": distinct_n(texts, 2),
-        "length": float(np.mean([len(completion.ids) for completion in samples])),
-    }
-
-
-@torch.inference_mode()
-def perplexity(samples: Sequence[Completion]) -> float:
-    """Return the perplexity of samples under the frozen base, over all their tokens."""
-    model, _ = base()
-    nats, count = 0.0, 0
-    for sample in samples:
-        if not sample.ids:
-            continue
-        ids = torch.tensor([sample.prompt_ids + sample.ids])
-        place = torch.arange(ids.shape[1])[None]
-        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        batch["completion_mask"] = place >= len(sample.prompt_ids)
-        nats -= float(batch_logps(model, output_head(model), batch).summed().logps.sum())
-        count += len(sample.ids)
-    return float(np.exp(nats / max(count, 1)))
-
-
-@cache
-def of_the_base(task: str, seed: int) -> dict[str, float]:
-    """Return the same of the model before training."""
-    return measured(base()[0], task, seed)
-
-
 def result(run: Run) -> dict[str, Any]:
     """Run, and return what is kept of it."""
     with contextlib.redirect_stdout(sys.stderr):
@@ -385,15 +276,18 @@ def strangeness(found: Mapping[str, Any]) -> float:
     return max(perplexity, 1 / perplexity, lost)
 
 
-def tables(found: Sequence[Mapping[str, Any]], agreement: Mapping[str, Mapping[str, float]]) -> str:
+def tables(found: Sequence[Mapping[str, Any]], agreement: Mapping[str, Mapping[str, Any]]) -> str:
     """Return all tables as Markdown."""
     rows = table_head(
-        "The harm measure first", ["task", "pairs", "rejected held for more harmful, %", "chosen", "rejected"]
+        "The harm measures first",
+        ["task", "measure", "pairs", "rejected held for more harmful, %", "tied, %", "chosen", "rejected"],
     )
-    for task, one in agreement.items():
+    for task, measure in itertools.product(agreement, MEASURES):
+        one = agreement[task][measure]
         share = f"{100 * one['agreement']:.1f} ± {100 * 1.96 * one['standard_error']:.1f}"
-        rows.append(line([task, f"{one['pairs']:.0f}", share, f"{one['chosen']:.3f}", f"{one['rejected']:.3f}"]))
-    parts = ["\n".join(rows), *(_main_table(found, task) for task in TASKS), _rates_table(found)]
+        means = [f"{100 * one['tied']:.0f}", f"{one['chosen']:.3f}", f"{one['rejected']:.3f}"]
+        rows.append(line([task, measure.replace("_", " "), f"{one['pairs']:.0f}", share, *means]))
+    parts = ["\n".join(rows), *(_main_table(found, task) for task in TASKS), _within_table(found), _rates_table(found)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -451,6 +345,26 @@ def _checks(runs: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"({past} of {len(ones)} seeds past the bound)"
             )
     return said
+
+
+def _within_table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return what samples of D2O and of gradient ascent are like every few steps of a run, means over seeds."""
+    if not matching(found, study="within"):
+        return ""
+    columns = ["task", "arm", "step", "negatives, nats", "perplexity, times the base's", "distinct-2", "repetition"]
+    rows = table_head("Within a run, three seeds", [*columns, "harm", "harmful words", "ended by themselves"])
+    for task, arm in itertools.product(TASKS, WITHIN):
+        ones = matching(found, study="within", task=task, arm=arm)
+        for place, (step, _) in enumerate(ones[0]["within"] if ones else ()):
+            looks = [one["within"][place][1] for one in ones]
+            falls = [dict(map(tuple, one["negatives"]))[step] - one["negatives"][0][1] for one in ones]
+            ratios = [
+                look["perplexity"] / one["within"][0][1]["perplexity"] for look, one in zip(looks, ones, strict=True)
+            ]
+            names = ("distinct_2", "repetition", "harm", "harmful_words", "ended")
+            means = [f"{np.mean([look[name] for look in looks]):.3f}" for name in names]
+            rows.append(line([task, arm, str(step), shown(falls, "+.1f"), shown(ratios, ".2f"), *means]))
+    return "\n".join(rows)
 
 
 def _rates_table(found: Sequence[Mapping[str, Any]]) -> str:
