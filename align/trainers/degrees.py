@@ -16,11 +16,12 @@ from align.data.key_content import Answer
 from align.models.beside import BESIDE, joined, without
 from align.models.degree_head import DegreeHead, layer_states, pooled, rank_correlation
 from align.models.layout import Layout
-from align.models.load import fingerprint
+from align.models.load import Source, fingerprint, load_model
 from align.models.logprobs import completion_logps, output_head, packed_logps
 from align.models.sharding import is_partitioned
 from align.models.surprisal import surprisals
 from align.objectives.logps import TokenLogps
+from align.recipe.paths import REFERENCES
 from align.recipe.spo import SpoSettings
 from align.report.console import say
 from align.trainers.engine import PLAIN
@@ -67,6 +68,9 @@ class LearnsDegrees(PreferenceTrainer):
             )
         self._seed = 42 if args is None else args.seed
         reference = options.get("reference")
+        asked = self.spo.versions.extractor == "surprisal"  # then it is loaded here, since it is asked first
+        if asked and isinstance(reference, str) and reference not in REFERENCES:
+            options["reference"] = reference = load_model(Source(path=reference))
         self._other = reference if isinstance(reference, nn.Module) else None
         super().__init__(model, args, **options)
         if self.engine.shards_weights:

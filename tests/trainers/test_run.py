@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -215,6 +216,36 @@ def test_a_reference_of_its_own_and_a_users_loss(tmp_path, model_dir, pairs_file
     assert mine["reference"].startswith("a model of its own")
     assert mine["start_margin"] is None
     assert metrics(tmp_path / "mine") == pytest.approx(metrics(tmp_path / "dpo"), rel=1e-5)
+
+
+def test_degrees_beside_an_objective_of_single_completions(recipe_file, tmp_path, model_dir):
+    """KTO, which pairs cannot train; the heads stay out of the model."""
+    words = ["objective=kto", "spo={versions: {extractor: tfidf, degrees: 3}}", "trainer.max_steps=4"]
+    summary = run_recipe(load_recipe(recipe_file, words))
+    run = tmp_path / "run"
+    entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = [entry for entry in entries if "eval_loss" in entry][-1]
+    assert {"eval_auc", "eval_spo/accuracy/chosen", "eval_spo/rank_correlation/rejected"} <= last.keys()
+    assert (run / "checkpoint-4" / "degree_head.safetensors").is_file()
+    assert not [name for name in load_file(run / "model" / "model.safetensors") if "degree" in name]
+    assert summary["objective"] == "kto"
+
+
+def test_other_models_have_the_policys_tokens(recipe_file, tmp_path, model_dir):
+    """A reference, of samples too, that knows other tokens is told by its key, not by an index out of range."""
+    from transformers import AutoTokenizer
+
+    other = tmp_path / "other"
+    shutil.copytree(model_dir, other)
+    tokenizer = AutoTokenizer.from_pretrained(other)
+    tokenizer.add_tokens(["quite", "new"])
+    tokenizer.save_pretrained(other)
+    for words, key in (
+        ([f"model.path={other}", f"model.reference={model_dir}"], "model.reference"),
+        ([f"model.path={other}", "objective=d2o", f"d2o={{samples_reference: {model_dir}}}"], "d2o.samples_reference"),
+    ):
+        with pytest.raises(ValueError, match=rf"{key} .* has another vocabulary than model.path: 2 of"):
+            run_recipe(load_recipe(recipe_file, [*words, f"output.dir={tmp_path / key}"]))
 
 
 def test_a_run_with_a_changed_file_is_refused(tmp_path, model_dir, pairs_file):
