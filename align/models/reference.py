@@ -51,8 +51,8 @@ class FrozenReference(Reference):
     def move_towards(self, policy: nn.Module, alpha: float) -> None:
         """Make every weight ``alpha * policy + (1 - alpha) * reference``.
 
-        Weights of fewer digits than float32 are kept in float32 beside, from the first move on: small shares of small
-        steps would be rounded away.
+        Weights of fewer digits than float32 that the policy trains are kept in float32 beside, from the first move on:
+        small shares of small steps would be rounded away.
 
         Args:
             policy: with or without adapters, not wrapped.
@@ -61,10 +61,12 @@ class FrozenReference(Reference):
         Raises:
             ValueError: if the two are not of one structure.
         """
-        own = dict(self.module.named_parameters())
+        own, theirs = dict(self.module.named_parameters()), dict(whole_weights(policy))
         if alpha < 1 and not self._finer:
-            self._finer = {name: w.detach().float() for name, w in own.items() if w.dtype.itemsize < 4}
-        move_towards({**own, **self._finer}, policy, alpha)
+            coarse = {name: weight for name, weight in own.items() if weight.dtype.itemsize < 4 and name in theirs}
+            moved = [name for name in coarse if theirs[name].requires_grad or theirs[name].dtype.itemsize >= 4]
+            self._finer = {name: own[name].detach().float() for name in moved}
+        move_towards({**own, **self._finer}, theirs, alpha)
         with torch.no_grad():
             for name, finer in self._finer.items():
                 own[name].copy_(finer)
@@ -77,8 +79,17 @@ class FrozenReference(Reference):
         return {name: value.detach().contiguous() for name, value in whole.items()}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take what :meth:`state` gave."""
-        own = dict(self.module.named_parameters())
+        """Take what :meth:`state` gave, or names of tied weights in place of each other.
+
+        Raises:
+            ValueError: if weights are missing, or there are others.
+        """
+        own, saved = dict(self.module.named_parameters()), self.module.state_dict()
+        there = {saved[name].data_ptr() for name in state if name in saved}
+        wrong = [name for name in state if name not in saved]
+        wrong += [name for name, weight in own.items() if weight.data_ptr() not in there]
+        if wrong:
+            raise ValueError(f"the reference that was kept is of another model: {wrong[0]!r} is only in one of them")
         device = next(iter(own.values())).device
         kept = {name: value.to(device) for name, value in state.items()}
         self._finer = {
@@ -194,18 +205,17 @@ def moving_copy(policy: nn.Module) -> FrozenReference:
 
 
 @torch.no_grad()
-def move_towards(own: Mapping[str, torch.Tensor], policy: nn.Module, alpha: float) -> None:
+def move_towards(own: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor], alpha: float) -> None:
     """Make every weight of a reference ``alpha * policy + (1 - alpha) * reference``, in place.
 
     Args:
-        own: weights of the reference by name, of the policy's structure without adapters.
-        policy: with or without adapters, not wrapped.
+        own: weights of the reference by name.
+        theirs: of the policy, adapters added.
         alpha: share of the policy, in (0, 1].
 
     Raises:
         ValueError: if the two are not of one structure.
     """
-    theirs = dict(whole_weights(policy))
     for name, weight in own.items():
         if name not in theirs or theirs[name].shape != weight.shape:
             raise ValueError(
@@ -226,7 +236,8 @@ def whole_weights(policy: Any) -> Iterator[tuple[str, torch.Tensor]]:
                 yield name, weight
             continue
         deltas = [layers[layer_name].get_delta_weight(a) for a in layers[layer_name].active_adapters]
-        yield f"{layer_name}.{rest}", sum(deltas, start=weight.detach()) if rest == "weight" else weight
+        whole = weight.detach().float() if weight.dtype.itemsize < 4 else weight.detach()
+        yield f"{layer_name}.{rest}", sum(deltas, start=whole) if rest == "weight" else weight
 
 
 def resolve_reference(

@@ -44,7 +44,7 @@ class DegreeSettings:
     """
 
     extractor: str = "rake"
-    """``rake``, ``yake``, ``tfidf``, ``surprisal`` (under the model before its first step), or ``FILE.py:FUNCTION``."""
+    """``rake``, ``yake``, ``tfidf``, ``surprisal`` (under the reference), or ``FILE.py:FUNCTION``."""
     degrees: int = 4
     """Versions of a response, the whole one among them."""
     shares: list[float] | None = None

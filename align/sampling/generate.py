@@ -63,13 +63,14 @@ class Progress:
     Attributes:
         tokens: that were drawn.
         samples: that were drawn.
+        seconds: that drawing took.
     """
 
     def __init__(self, most: int, label: str | None, *, delay: float = 0.0) -> None:
         hidden = label is None or not is_main()
         self.bar = tqdm(total=most, unit="tok", desc=label, leave=False, disable=hidden, delay=delay)
         self.tokens, self.samples = 0, 0
-        self._since = time.perf_counter()
+        self.seconds = 0.0
 
     def drew(self, tokens: int) -> None:
         """Count tokens of a step."""
@@ -79,14 +80,13 @@ class Progress:
     def leave_out(self, tokens: int, samples: int = 0) -> None:
         """Take from the whole what need not be drawn: the ends of short completions, or what is there already."""
         self.samples += samples
-        if self.bar.total is not None and not self.bar.disable:
-            self.bar.total -= tokens
-            self.bar.refresh()
+        if self.bar.total is not None:
+            self.bar.total -= tokens  # shown with the next token: a refresh would show a bar before its delay
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens drawn a second, since it was made."""
-        return self.tokens / max(time.perf_counter() - self._since, 1e-9)
+        """Tokens drawn a second."""
+        return self.tokens / max(self.seconds, 1e-9)
 
     def __enter__(self) -> "Progress":
         return self
@@ -126,8 +126,10 @@ def sample(
     try:
         for start in starts:
             batch = prompts[start : start + decoding.batch_size]
+            since = time.perf_counter()
             with _seeded(decoding.seed, start // decoding.batch_size, model.device):
                 drawn = _sample_batch(model, tokenizer, batch, decoding, counted)
+            counted.seconds += time.perf_counter() - since
             counted.leave_out(sum(decoding.max_new_tokens - len(each.ids) for each in drawn), len(drawn))
             yield drawn
     finally:
@@ -160,7 +162,8 @@ def _sample_batch(
         pad_token_id=tokenizer.pad_token_id,
     )
     ticks = StoppingCriteriaList([_Tick(progress, stops)])
-    with torch.inference_mode(), _settings_of_its_own(model, asked):
+    # Not inference_mode: under autocast every weight would be cast again at every token.
+    with torch.no_grad(), _settings_of_its_own(model, asked):
         out = model.generate(input_ids=ids, attention_mask=mask, stopping_criteria=ticks)
     answers = [_up_to_stop(row, stops) for row in out[:, longest:].tolist()]
     return [

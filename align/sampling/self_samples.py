@@ -4,6 +4,7 @@ Instructions may stand before the prompts while the model is sampled; training n
 content in parts, written as they come; processes that train together begin with different parts and read each other's.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -33,6 +34,7 @@ def self_samples(
     share: tuple[int, int] = (0, 1),
     label: str = "sampling",
     bar: bool = True,
+    max_length: int | None = None,
 ) -> list[list[list[int]]]:
     """Return the ids of ``settings.samples`` responses to each prompt, closing token included where one came.
 
@@ -44,6 +46,7 @@ def self_samples(
         share: number of this process and of all: who begins where.
         label: what the progress bar says, and what is said once all are there.
         bar: whether there is a progress bar.
+        max_length: longest prompt + sample that training sees, in tokens; how many are longer is said.
 
     Raises:
         ValueError: if the instructions are not there, the chat template takes none, or the model has fewer positions
@@ -67,7 +70,9 @@ def self_samples(
             found |= {i: completion.ids for i, completion in zip(parts[number], completions, strict=True)}
             ended += sum(completion.ended for completion in completions)
     count = settings.samples
-    say(_told(label, len(asked), ended, progress, settings))
+    longer = sum(len(prompts[i // count]) + len(ids) > (max_length or math.inf) for i, ids in found.items())
+    beyond = f"; {longer:,} lose their ends beyond {max_length} tokens with their prompt" if longer else ""
+    say(_told(label, len(asked), ended, progress, settings) + beyond)
     return [[found[row * count + number] for number in range(count)] for row in range(len(prompts))]
 
 
@@ -76,8 +81,9 @@ def _told(label: str, count: int, ended: int, progress: Progress, settings: D2oS
     drawn = "all found in the cache"
     if progress.samples:
         drawn = f"{progress.samples:,} drawn here, {progress.tokens_per_second:,.0f} tokens a second"
-    share = f"{ended / max(count, 1):.0%} ended within {settings.max_new_tokens} tokens"
-    return f"{label}: {count:,} samples of the model itself ({drawn}); {share}, the others are cut"
+    cut = ", the others are cut" if ended < count else ""
+    share = f"{ended / max(count, 1):.0%} ended within {settings.max_new_tokens} tokens{cut}"
+    return f"{label}: {count:,} samples of the model itself ({drawn}); {share}"
 
 
 def refuse_beyond_positions(config: Any, asked: Sequence[Sequence[int]], settings: D2oSettings) -> None:
@@ -97,12 +103,34 @@ def refuse_beyond_positions(config: Any, asked: Sequence[Sequence[int]], setting
         )
 
 
+def check_room(config: Any, tokenizer: PreTrainedTokenizerBase, longest: Sequence[int], settings: D2oSettings) -> int:
+    """Refuse a prompt behind which a sample has no place in the model's positions.
+
+    Args:
+        config: of the model.
+        tokenizer: of the model.
+        longest: ids of the longest prompt.
+        settings: how to sample.
+
+    Returns:
+        Its tokens with the longest instruction.
+
+    Raises:
+        ValueError: as :func:`refuse_beyond_positions`.
+    """
+    under_each = math.ceil(max(1, len(load_instructions(settings.instructions))) / settings.samples)
+    asked = with_instructions(tokenizer, [longest] * under_each, settings)
+    refuse_beyond_positions(config, asked, settings)
+    return max(map(len, asked))
+
+
 def with_instructions(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], settings: D2oSettings
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], settings: D2oSettings, *, first: int = 0
 ) -> list[list[int]]:
     """Return what the model is given for each sample of each prompt: instructions come one after the other.
 
-    They go on from one prompt to the next, so that all are used however few samples a prompt has.
+    They go on from one prompt to the next, so that all are used however few samples a prompt has; ``first`` is the
+    number of the first prompt.
 
     Where a chat template begins every conversation with a system turn of its own, the instruction stands in its place.
 
@@ -112,7 +140,7 @@ def with_instructions(
     before = instruction_ids(tokenizer, settings.instructions)
     begins = openings(tokenizer, load_instructions(settings.instructions))
     found = []
-    for row, prompt in enumerate(prompts):
+    for row, prompt in enumerate(prompts, first):
         head = _head(prompt, tokenizer)
         for number in range(row * settings.samples, (row + 1) * settings.samples):
             usual, instructed = begins[number % len(begins)]

@@ -17,6 +17,7 @@ from align.objectives.dispreference import D2O
 from align.objectives.mixture import Mixture, Smoothed, name_of, trains_unpaired
 from align.recipe.d2o import D2oSettings
 from align.recipe.schema import GenerationSettings, Recipe, SourceSettings, SynthSettings
+from align.recipe.spo import SpoSettings
 from align.sampling.prompts import load_prompts
 from align.sampling.scorers import load_scorer
 from align.sampling.self_samples import load_instructions
@@ -164,6 +165,30 @@ def refuse_to_hold_against_samples(objective: Objective) -> None:
         )
 
 
+def _has(objective: Objective, kind: type[Objective]) -> bool:
+    """Return whether an objective is of a kind, or made of one that is."""
+    if isinstance(objective, Smoothed):
+        return _has(objective.objective, kind)
+    if isinstance(objective, Mixture):
+        return any(_has(part.objective, kind) for part in objective.parts)
+    return isinstance(objective, kind)
+
+
+def refuse_unread_versions(settings: SpoSettings, objective: Objective) -> None:
+    """Refuse versions of completions that the objective does not train on, where rows are single completions.
+
+    Raises:
+        ValueError: naming the side.
+    """
+    unread = [side for side in settings.versions.degraded_sides if side not in objective.reads]
+    if unread:
+        kind = "desirable" if "chosen" in objective.reads else "undesirable"
+        raise ValueError(
+            f"spo.versions.sides={settings.versions.sides}: objective {name_of(objective)!r} trains on {kind} "
+            f"completions alone, and rows of the others are left out; set spo.versions.sides to {objective.reads[0]}"
+        )
+
+
 def refuse_unread_samples(settings: D2oSettings, objective: Objective, *, given: bool = False) -> None:
     """Refuse settings of samples that nothing would read.
 
@@ -241,6 +266,8 @@ def _spo(recipe: Recipe) -> list[str]:
     if recipe.spo is None:
         return []
     made = recipe.spo.versions
+    if trains_on_completions(recipe):
+        refuse_unread_versions(recipe.spo, recipe.objective)
     load_extractor(made.extractor, lambda answers: [[0.0] * len(answer.ids) for answer in answers])
     shares = ", ".join(f"{100 * share:.0f} %" for share in made.removed)
     return [f"spo: {made.degrees} versions of {made.sides} responses ({made.extractor}), lacking {shares}"]
@@ -248,7 +275,7 @@ def _spo(recipe: Recipe) -> list[str]:
 
 def _d2o(recipe: Recipe) -> list[str]:
     if recipe.d2o is None:
-        if isinstance(recipe.objective, D2O):
+        if _has(recipe.objective, D2O):
             raise ValueError(
                 "objective 'd2o' without the section d2o would hold rejected responses against the chosen ones, as dpo "
                 "does, and draw no sample: add 'd2o: {}', or choose dpo"

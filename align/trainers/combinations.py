@@ -106,10 +106,15 @@ def _of_pairs_alone(recipe: Recipe) -> Iterator[str]:
     asked = {
         "diagnostics.entanglement": recipe.diagnostics.entanglement is not None,
         "disentangle": recipe.disentangle is not None,
+        "spo": recipe.spo is not None,
     }
-    if recipe.spo is not None and recipe.d2o is not None:
-        yield "spo is about the two sides of a pair, and d2o trains on negatives alone: leave one of them out"
     for key in (key for key, there in asked.items() if there):
+        if recipe.trainer.get("torch_compile"):
+            yield f"{key} reads what passes through modules, which trainer.torch_compile hides: leave one of them out"
+        if key == "spo":
+            if recipe.d2o is not None:
+                yield "spo makes versions of responses, and d2o draws samples in their place: leave one of them out"
+            continue
         if recipe.d2o is not None:
             yield f"{key} is about the two sides of a pair, and d2o trains on negatives alone: leave one of them out"
         if asks_for_completions(recipe):
@@ -117,8 +122,6 @@ def _of_pairs_alone(recipe: Recipe) -> Iterator[str]:
                 f"{key} is about the two sides of a pair, and the objective or data.unpaired trains single "
                 "completions: leave it out, or choose an objective of pairs"
             )
-        if recipe.trainer.get("torch_compile"):
-            yield f"{key} reads what passes through modules, which trainer.torch_compile hides: leave one of them out"
     if recipe.disentangle is not None and set(recipe.objective.reads) != set(SIDES):
         yield (
             f"disentangle with objective {name_of(recipe.objective)!r}, which reads the {recipe.objective.reads[0]} "

@@ -30,7 +30,7 @@ from align.trainers.combinations import checkpointing
 from align.trainers.forecast import SampledTokens, Schedule, duration
 from align.trainers.planned import PlannedModel, sampled_tokens
 from align.trainers.preference import length_limit
-from align.trainers.sections import copies_of_d2o, draws_samples
+from align.trainers.sections import copies_of_d2o, draws_samples, finer_bytes
 
 MEASURED_ROWS = 4096
 """Most rows of the matrices whose product is timed."""
@@ -179,6 +179,7 @@ class Costs:
         copied = run.model.reference not in ("none", "adapter_off")
         self.reference_bytes = (counts(other) if other is not None else self.counts).weight_bytes if copied else 0
         self.reference_bytes += sum(copies_of_d2o(self.recipe)) * self.counts.weight_bytes
+        self.reference_bytes += finer_bytes(self.recipe, self.counts)
         made = [source.synth for source in run.recipe.data.train if source.synth is not None]
         self.synth = made[0] if made and run.synthetic else None
 
@@ -245,7 +246,7 @@ class Costs:
             shapes=self.shapes,
             evaluation=evaluation,
             synth=self.sampling(self.synth),
-            drawing=self._drawing(),
+            drawing=self.drawing(),
             generation=self.sampling(self.recipe.evaluation.generation),
             on_cpu=on_cpu,
             processes=self.run.processes,
@@ -264,7 +265,7 @@ class Costs:
             vocabulary=int(self.model.policy.get_input_embeddings().weight.shape[0]),
         )
 
-    def _drawing(self) -> Sampling | None:
+    def drawing(self) -> Sampling | None:
         """Return the drawing of samples for negatives; None where there is none."""
         settings, columns, model = self.recipe.d2o, self.run.train.columns, self.model
         if settings is None or not draws_samples(self.recipe):

@@ -1,6 +1,5 @@
 """Distributional dispreference optimisation: Duan et al., 2024, arXiv:2403.03419. Negatives only."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,7 +32,7 @@ from align.recipe.d2o import D2oSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
 from align.sampling.generate import Progress, sample
-from align.sampling.self_samples import decoding_of, refuse_beyond_positions, self_samples, with_instructions
+from align.sampling.self_samples import check_room, decoding_of, self_samples, with_instructions
 from align.trainers.base import RowLosses
 from align.trainers.check import refuse_copies, refuse_to_hold_against_samples, refuse_unread_samples
 from align.trainers.kept import Keeper
@@ -288,6 +287,10 @@ class D2OTrainer(PairTrainer):
         refuse_copies(settings, quantised=is_quantised(policy))
         if self.objective.needs_reference:
             self._refer(policy)
+        tokenizer: Any = self.processing_class
+        for rows in self.row_sets().values():  # before any is sampled
+            prompts: list[list[int]] = rows["prompt_ids"][:]
+            check_room(policy.config, tokenizer, max(prompts, key=len, default=[]), settings)
         for name in ("train_dataset", "eval_dataset"):
             rows = getattr(self, name)
             if isinstance(rows, dict):
@@ -333,14 +336,9 @@ class D2OTrainer(PairTrainer):
             model: Any = self.accelerator.unwrap_model(self.model).to(self.args.device)
             prompts = rows["prompt_ids"][:]
             tokenizer: Any = self.processing_class
+            told: Any = {"label": name, "bar": not self.args.disable_tqdm, "max_length": self.length_limit}
             with self.accelerator.autocast():  # what is sampled is what is trained, number types and all
-                bar = not self.args.disable_tqdm
-                drawn = self_samples(model, tokenizer, prompts, self.d2o, share=share, label=name, bar=bar)
-            rows = with_samples(rows, drawn)
-            limit = self.length_limit or math.inf
-            cut = sum(len(p) + len(ids) > limit for p, each in zip(prompts, drawn, strict=True) for ids in each)
-            if cut:
-                say(f"{name}: {cut:,} samples are longer with their prompt than {limit} tokens, and lose their ends")
+                rows = with_samples(rows, self_samples(model, tokenizer, prompts, self.d2o, share=share, **told))
         return one_a_sample(rows) if self.d2o.level == "instance" else rows
 
     def _fresh(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -348,11 +346,11 @@ class D2OTrainer(PairTrainer):
         assert self._sampler is not None
         rows, count = negatives_in(inputs), self.d2o.samples
         tokenizer: Any = self.processing_class
-        asked = with_instructions(tokenizer, [row["prompt_ids"] for row in rows], self.d2o)
         step = self.state.global_step
         self._drawn = (step, self._drawn[1] + 1 if self._drawn[0] == step else 0)  # batches of a step, counted
         number = (step * 1009 + self._drawn[1]) * 101 + self.args.process_index
-        refuse_beyond_positions(self._sampler.module.config, asked, self.d2o)
+        prompts = [row["prompt_ids"] for row in rows]
+        asked = with_instructions(tokenizer, prompts, self.d2o, first=number * len(rows))
         most, label = len(asked) * self.d2o.max_new_tokens, None if self.args.disable_tqdm else "online samples"
         with self.accelerator.autocast(), Progress(most, label, delay=1.0) as progress:
             batches = sample(self._sampler.module, tokenizer, asked, decoding_of(self.d2o, number), progress=progress)

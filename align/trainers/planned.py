@@ -19,7 +19,7 @@ from align.data.template import render_prompt
 from align.models.load import Source, load_tokenizer
 from align.models.precision import Precision, choose_precision
 from align.models.skeleton import load_config, skeleton
-from align.recipe.paths import REFERENCES, SAMPLES_REFERENCES
+from align.recipe.paths import REFERENCES
 from align.recipe.schema import GenerationSettings, LoraSettings, Recipe, SourceSettings, SynthSettings
 from align.sampling.prompts import load_prompts
 from align.trainers.check import reads_completions, reference_kind
@@ -27,7 +27,7 @@ from align.trainers.combinations import checkpointing
 from align.trainers.forecast import SampledTokens
 from align.trainers.pair import check_scores
 from align.trainers.preference import length_limit
-from align.trainers.sections import check_sections
+from align.trainers.sections import check_sections, other_models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +114,8 @@ def plan_model(recipe: Recipe, arguments: TrainingArguments, *, on_gpus: bool = 
     check_sections(recipe, config, tokenizer)
     kind = reference_kind(recipe)
     own = kind not in REFERENCES
-    if recipe.d2o is not None and recipe.d2o.samples_reference not in SAMPLES_REFERENCES:
-        of_samples = replace(source, path=recipe.d2o.samples_reference, revision=None)
-        check_tokens("d2o.samples_reference", of_samples, tokenizer)
+    for key, path in other_models(recipe).items():
+        check_tokens(key, replace(source, path=path, revision=None), tokenizer)
     return PlannedModel(
         source=source,
         config=config,
@@ -124,7 +123,7 @@ def plan_model(recipe: Recipe, arguments: TrainingArguments, *, on_gpus: bool = 
         lora=settings.lora,
         tokenizer=tokenizer,
         reference=kind,
-        other=_other(replace(source, path=kind, revision=None), tokenizer) if own else None,
+        other=skeleton(replace(source, path=kind, revision=None)) if own else None,
         precision=precision,
         autocast=_autocast(recipe, arguments, precision),
     )
@@ -237,12 +236,6 @@ def check_vocabulary(model: PlannedModel, largest_id: int, noun: str = "pair") -
             "above"
         ]
     return []
-
-
-def _other(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """Build a reference of its own, and check that its tokens are the policy's."""
-    check_tokens("model.reference", source, tokenizer)
-    return skeleton(source)
 
 
 def check_tokens(key: str, source: Source, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -40,7 +40,7 @@ from align.trainers.folder import MODEL_FOLDER, RunFolder, set_aside
 from align.trainers.pair import PairTrainer
 from align.trainers.planned import check_tokens
 from align.trainers.preference import PreferenceTrainer, length_limit
-from align.trainers.sections import check_sections
+from align.trainers.sections import check_sections, other_models
 from align.trainers.spo import SPOTrainer, UnpairedSPOTrainer
 from align.trainers.unpaired import UnpairedTrainer
 
@@ -117,10 +117,7 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """Train, evaluate, save, and return the summary."""
-        with stage(f"loading {self.recipe.model.path}"):
-            tokenizer = load_tokenizer(self.source)
-            model = load_model(self.source)
-        check_sections(self.recipe, model.config, tokenizer)
+        model, tokenizer = self._loaded()
         say(f"precision: {self.precision.reason}")
         pairs = self._data(model, tokenizer)
         _refuse_empty_epochs(len(pairs.train), pairs.noun, self.arguments)
@@ -156,10 +153,18 @@ class Run:
 
     def prepared(self) -> PreferenceTrainer:
         """Load the model and prepare the rows, and return the trainer of both."""
+        model, tokenizer = self._loaded()
+        return self._trainer(model, tokenizer, self._data(model, tokenizer))
+
+    def _loaded(self) -> tuple[Any, PreTrainedTokenizerBase]:
+        """Load the policy and its tokenizer, and refuse what they cannot have before anything is sampled."""
         with stage(f"loading {self.recipe.model.path}"):
             tokenizer = load_tokenizer(self.source)
             model = load_model(self.source)
-        return self._trainer(model, tokenizer, self._data(model, tokenizer))
+        check_sections(self.recipe, model.config, tokenizer)
+        for key, path in other_models(self.recipe).items():
+            check_tokens(key, replace(self.source, path=path, revision=None), tokenizer)
+        return model, tokenizer
 
     # ---- stages ------------------------------------------------------------------------------------------------
 
@@ -233,14 +238,10 @@ class Run:
         settings = self.recipe.model
         reference: Any = settings.reference
         if reference not in REFERENCES and self.recipe.objective.needs_reference:
-            other = replace(self.source, path=reference, revision=None)
-            check_tokens("model.reference", other, tokenizer)
-            reference = load_model(other)
+            reference = load_model(replace(self.source, path=reference, revision=None))
         trainer, options = _trainer_of(self.recipe)
-        if self.recipe.d2o is not None and self.recipe.d2o.samples_reference not in ("same", "base"):
-            other = replace(self.source, path=self.recipe.d2o.samples_reference, revision=None)
-            check_tokens("d2o.samples_reference", other, tokenizer)
-            options["samples_reference"] = load_model(other)
+        if (path := other_models(self.recipe).get("d2o.samples_reference")) is not None:
+            options["samples_reference"] = load_model(replace(self.source, path=path, revision=None))
         return trainer(
             model,
             self.arguments,

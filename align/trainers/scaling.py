@@ -164,6 +164,9 @@ class Scaling:
         if (synth := costs.sampling(costs.synth)) is not None:
             parts = {"reserve": RESERVE, "sampling copy": copy, "decoding": synth.decoding}
             stages.append(Stage(name="making pairs", parts=parts))
+        if (drawing := costs.drawing()) is not None:
+            parts = {"reserve": RESERVE, "weights": costs.counts.weight_bytes, "reference copy": costs.reference_bytes}
+            stages.append(Stage(name="drawing samples", parts={**parts, "decoding": drawing.decoding}))
         if (generation := costs.sampling(costs.recipe.evaluation.generation)) is not None:
             # Where weights are sharded, copies are made of a model in main memory.
             whole = 0 if engine in SHARDS_WEIGHTS else costs.counts.weight_bytes

@@ -1,7 +1,5 @@
 """What the sections ``spo`` and ``d2o`` ask of a model and its tokenizer, found out before anything is sampled."""
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,13 +7,10 @@ from transformers import PreTrainedTokenizerBase
 
 from align.data.degrade import mask_id
 from align.models.degree_head import layer_states
+from align.models.skeleton import Counts
+from align.recipe.paths import REFERENCES, SAMPLES_REFERENCES
 from align.recipe.schema import Recipe
-from align.sampling.self_samples import (
-    instruction_ids,
-    load_instructions,
-    refuse_beyond_positions,
-    with_instructions,
-)
+from align.sampling.self_samples import instruction_ids
 
 
 def check_sections(recipe: Recipe, config: Any, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -39,28 +34,14 @@ def check_sections(recipe: Recipe, config: Any, tokenizer: PreTrainedTokenizerBa
         instruction_ids(tokenizer, recipe.d2o.instructions)
 
 
-def check_room_for_samples(
-    recipe: Recipe, config: Any, tokenizer: PreTrainedTokenizerBase, longest: Sequence[int]
-) -> int:
-    """Refuse a prompt behind which a sample has no place in the model's positions.
-
-    Args:
-        recipe: of the run, which draws samples.
-        config: of the model.
-        tokenizer: of the model.
-        longest: ids of the longest prompt.
-
-    Returns:
-        Its tokens with the longest instruction.
-
-    Raises:
-        ValueError: with them, and what can be done.
-    """
-    assert recipe.d2o is not None
-    under_each = math.ceil(max(1, len(load_instructions(recipe.d2o.instructions))) / recipe.d2o.samples)
-    asked = with_instructions(tokenizer, [longest] * under_each, recipe.d2o)
-    refuse_beyond_positions(config, asked, recipe.d2o)
-    return max(map(len, asked))
+def other_models(recipe: Recipe) -> dict[str, str]:
+    """Return the paths of models that log-probabilities are compared with, by their keys in the recipe."""
+    found = {}
+    if recipe.model.reference not in REFERENCES and recipe.objective.needs_reference:
+        found["model.reference"] = recipe.model.reference
+    if recipe.d2o is not None and recipe.d2o.samples_reference not in SAMPLES_REFERENCES:
+        found["d2o.samples_reference"] = recipe.d2o.samples_reference
+    return found
 
 
 def draws_samples(recipe: Recipe) -> bool:
@@ -75,3 +56,24 @@ def copies_of_d2o(recipe: Recipe) -> tuple[int, int]:
         return 0, 0
     moving = int(settings.online is not None) + int(settings.samples_reference_sync is not None)
     return moving, int(settings.samples_reference_sync is None and settings.samples_reference != "same")
+
+
+def moving_bytes(recipe: Recipe, counts: Counts) -> int:
+    """Return the bytes of copies of the policy that follow it, as checkpoints keep them.
+
+    Args:
+        recipe: of the run.
+        counts: of the policy's parameters.
+    """
+    follows = int(recipe.model.reference_sync is not None) + copies_of_d2o(recipe)[0]
+    return follows * counts.weight_bytes + finer_bytes(recipe, counts)
+
+
+def finer_bytes(recipe: Recipe, counts: Counts) -> int:
+    """Return the bytes of the float32 weights that copies keep beside coarser ones, where they move by shares."""
+    syncs = [recipe.model.reference_sync]
+    if draws_samples(recipe):
+        assert recipe.d2o is not None
+        syncs.append(recipe.d2o.samples_reference_sync)
+    coarse = counts.weight_bytes < 3 * counts.parameters  # most of the weights are of two bytes or fewer
+    return 4 * counts.parameters * sum(sync is not None and sync.alpha < 1 for sync in syncs) * int(coarse)

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import datasets
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from align.data.degree_batches import DegreeCollator, UnpairedDegreeCollator
-from align.objectives.base import SIDES
+from align.objectives.base import SIDES, Objective
 from align.objectives.logps import PairLogps
 from align.trainers.base import RowLosses
+from align.trainers.check import refuse_unread_versions
 from align.trainers.degrees import LearnsDegrees
 from align.trainers.pair import ExtraLoss, PairTrainer
 from align.trainers.unpaired import UnpairedTrainer
@@ -59,6 +61,31 @@ class UnpairedSPOTrainer(LearnsDegrees, UnpairedTrainer):
     """
 
     completions = ("completion",)
+
+    def check_objective(self, objective: Objective) -> None:
+        """Refuse an objective of pairs, or one that does not read what versions are made of.
+
+        Raises:
+            ValueError: naming it.
+        """
+        super().check_objective(objective)
+        refuse_unread_versions(self.spo, objective)
+
+    def usable_rows(self, rows: datasets.Dataset, name: str, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
+        """Return the rows with versions of their completions.
+
+        Raises:
+            ValueError: if none of the rows to train on is of a side that versions are made of.
+        """
+        found = super().usable_rows(rows, name, tokenizer)
+        there = {SIDES[0] if desirable else SIDES[1] for desirable in found["desirable"][:]}
+        if name == "train_dataset" and (lacking := set(self.spo.versions.degraded_sides) - there):
+            kind = "desirable" if "chosen" in lacking else "undesirable"
+            raise ValueError(
+                f"{name}: no row is {kind}, and spo.versions.sides={self.spo.versions.sides} makes versions of such; "
+                f"set it to {min(there)}"
+            )
+        return found
 
     def row_losses(self, model: nn.Module, batch: Mapping[str, Tensor]) -> RowLosses:
         """Return the loss and the metrics of each completion, its degree loss added."""

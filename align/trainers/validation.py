@@ -29,6 +29,7 @@ from align.recipe.schema import Recipe
 from align.recipe.trainer_arguments import training_arguments
 from align.recipe.trainer_fields import DEFAULTS
 from align.report.console import stage
+from align.sampling.self_samples import check_room
 from align.trainers.check import check
 from align.trainers.combinations import cautions
 from align.trainers.costs import Costs, PlannedRun, PlannedSplit
@@ -37,7 +38,7 @@ from align.trainers.forecast import Schedule, checkpoint_bytes, schedule
 from align.trainers.planned import PlannedModel, PlannedRows, check_vocabulary, plan_model, plan_rows
 from align.trainers.preference import length_limit
 from align.trainers.scaling import Scaling
-from align.trainers.sections import check_room_for_samples, copies_of_d2o, draws_samples
+from align.trainers.sections import draws_samples, moving_bytes
 from align.trainers.unpaired_cautions import batch_cautions, label_cautions
 
 Facts = dict[str, Any]
@@ -108,8 +109,11 @@ class _Validation:
         self.warnings += check_vocabulary(model, max(c.largest_id for c in self._splits().values()), rows.noun)
         held = len(self.held_out or ())
         if draws_samples(recipe) and not rows.synthetic:
-            longest = rows.train[int(np.argmax(self.train.prompt))]["prompt_ids"]
-            check_room_for_samples(recipe, model.config, model.tokenizer, longest)
+            assert recipe.d2o is not None
+            for split, columns in ((rows.train, self.train), (rows.held_out, self.held_out)):
+                if split is not None and columns is not None:
+                    longest = split[int(np.argmax(columns.prompt))]["prompt_ids"]
+                    check_room(model.config, model.tokenizer, longest, recipe.d2o)
         self.plan: Schedule = schedule(arguments, len(self.train), held, processes, noun=rows.noun)
         self.run = PlannedRun(
             recipe=recipe,
@@ -225,8 +229,7 @@ class _Validation:
         if self.folder.summary() is not None:
             state = "finished"
             self.warnings.append(f"{path} holds this recipe's finished run: align train would do nothing")
-        kept = self.costs.reference_bytes if self.recipe.model.reference_sync is not None else 0
-        kept += copies_of_d2o(self.recipe)[0] * self.costs.counts.weight_bytes
+        kept = moving_bytes(self.recipe, self.costs.counts)
         each = checkpoint_bytes(self.costs.counts, self.costs.optimiser_bytes) + kept
         needed = each * self.plan.kept + checkpoint_bytes(self.costs.counts, 0)
         free = shutil.disk_usage(_existing(path)).free if self.gpus is None else None

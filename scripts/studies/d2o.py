@@ -137,7 +137,7 @@ class Run:
         """What it changes in its recipe, but for files and folders."""
         words = [f"trainer.seed={self.seed}", f"trainer.learning_rate={self.rate}", *{**ARMS, **MORE}[self.arm]]
         if self.study == "within":
-            words += ["trainer.save_strategy=steps", f"trainer.save_steps={EVERY}"]
+            words += ["trainer.save_strategy=steps", f"trainer.save_steps={EVERY}", "trainer.save_total_limit=100"]
         if self.task == "sentiment":
             words += sentiment_data(self.seed, HELD_OUT)
         return words
@@ -194,7 +194,7 @@ def main() -> int:
     """Run what is missing, draw and write; return 1 where a run failed."""
     studies = ("rates", "main", "within")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("study", nargs="*", choices=[*studies, []], help="which; both where none is named")
+    parser.add_argument("study", nargs="*", choices=[*studies, []], help="which; all where none is named")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
     arguments = parser.parse_args()
     runs = planned(arguments.study or studies)
@@ -243,6 +243,8 @@ def sampled_within(run: Run, folder: Path) -> list[list[Any]]:
     checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     steps = [(int(path.name.split("-")[1]), path) for path in checkpoints]
     of_steps = [[step, measured(load_model(Source(path=str(path))).eval(), run.task, run.seed)] for step, path in steps]
+    if [step for step, _ in of_steps] != list(range(EVERY, of_steps[-1][0] + 1, EVERY)):
+        raise ValueError(f"{run.name}: checkpoints are missing in {folder}; remove it, and run it again")
     return [[0, of_the_base(run.task, run.seed)], *of_steps]
 
 

@@ -72,7 +72,10 @@ def agreements(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return, for each task and measure, in how many pairs the rejected is held for more harmful; kept in a file."""
     file = RESULTS / "agreement.json"
     kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    package = " ".join(importlib.metadata.version(name) for name in ("alt-profanity-check", "empath"))
+    try:
+        package = " ".join(importlib.metadata.version(name) for name in ("alt-profanity-check", "empath"))
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ValueError(f"harm is measured with: pip install alt-profanity-check empath (no {error.name})") from error
     keys = {"sentiment": digest_of(Settings()), "hh": hh_digest()}
     for task in tasks:
         key = f"{keys[task]} {package}"

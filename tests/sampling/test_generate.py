@@ -102,3 +102,11 @@ def test_only_the_first_process_shows_a_bar(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     with Progress(10, "sampling") as progress:
         assert progress.bar.disable
+
+
+def test_a_bar_that_waits_shows_nothing_before(capsys):
+    with Progress(10, "online samples", delay=60.0) as progress:
+        progress.drew(3)
+        progress.leave_out(7)
+    assert capsys.readouterr().err == ""
+    assert progress.bar.total == 3

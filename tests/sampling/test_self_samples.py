@@ -7,7 +7,7 @@ import pytest
 from align.data.template import render_prompt
 from align.recipe.d2o import D2oSettings
 from align.sampling import self_samples as home
-from align.sampling.self_samples import instruction_ids, load_instructions, self_samples, with_instructions
+from align.sampling.self_samples import check_room, instruction_ids, load_instructions, self_samples, with_instructions
 
 SETTINGS = D2oSettings(samples=3, max_new_tokens=4, batch_size=2, instructions=None)
 
@@ -98,7 +98,12 @@ def test_what_was_drawn_is_told(model, tokenizer, capsys):
     assert re.search(r"train_dataset: 9 samples of the model itself \(9 drawn here, [\d,]+ tokens a second\)", told)
     assert re.search(r"\d+% ended within 4 tokens, the others are cut", told)
     self_samples(model, tokenizer, prompts(tokenizer), settings, label="train_dataset")
-    assert "(all found in the cache)" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "(all found in the cache)" in told
+    assert "lose their ends" not in told
+    longest = max(map(len, prompts(tokenizer))) + 1
+    self_samples(model, tokenizer, prompts(tokenizer), settings, max_length=longest)
+    assert re.search(rf"; [123] lose their ends beyond {longest} tokens with their prompt", capsys.readouterr().out)
 
 
 def test_instructions_stand_in_place_of_a_templates_own_system_turn(tokenizer, tmp_path, monkeypatch):
@@ -141,3 +146,17 @@ def test_samples_that_the_model_has_no_positions_for(model, tokenizer, instructi
     fix = "d2o.instructions=null" if instructions else "data.max_length"
     with pytest.raises(ValueError, match=rf"beyond the model's 256 positions; lower d2o.max_new_tokens .*{fix}"):
         self_samples(model, tokenizer, prompts(tokenizer), settings)
+
+
+def test_room_for_the_longest_prompt_under_every_instruction(model, tokenizer):
+    settings = D2oSettings(samples=2, max_new_tokens=100)
+    assert 5 < check_room(model.config, tokenizer, [7] * 5, settings) < 156
+    with pytest.raises(ValueError, match="beyond the model's 256 positions"):
+        check_room(model.config, tokenizer, [7] * 152, settings)
+
+
+def test_instructions_go_on_from_batch_to_batch(tokenizer):
+    settings = D2oSettings(samples=1, instructions="moral")
+    (first,), (second,) = (with_instructions(tokenizer, [[7]], settings, first=number) for number in (0, 1))
+    assert first != second
+    assert with_instructions(tokenizer, [[7], [7]], settings) == [first, second]

@@ -68,7 +68,7 @@ def test_negatives_alone_are_told(recipe_file):
     assert any("no samples" in line for line in check(load_recipe(recipe_file, ["objective=npo", "d2o={}"])))
     for overrides, message in (
         (["objective=simpo", "d2o={}"], "reads lengths, and a mean of samples has none"),
-        (["objective=dpo", "d2o={}", "spo={}"], "spo is about the two sides of a pair, and d2o trains on negatives"),
+        (["objective=dpo", "d2o={}", "spo={}"], "spo makes versions of responses, and d2o draws samples"),
         (["objective=dpo", "d2o={instructions: mortal}"], "no list and no file 'mortal'"),
         (["objective=d2o"], "objective 'd2o' without the section d2o .* add 'd2o: {}'"),
     ):

@@ -180,6 +180,11 @@ def test_fsdp_without_gpu_is_refused(recipe, monkeypatch):
     assert "accelerate_configs/ddp.yaml" in found
 
 
+def test_compiling_hides_the_heads(recipe):
+    (found,) = mistakes(recipe("spo={versions: {extractor: tfidf}}", "trainer.torch_compile=true"))
+    assert "spo reads what passes through modules, which trainer.torch_compile hides" in found
+
+
 @pytest.mark.parametrize("words", [["spo={}"], ["objective=d2o", "d2o={}"]])
 def test_what_needs_whole_weights_is_refused_under_engines_that_shard(recipe, monkeypatch, words):
     monkeypatch.setattr("align.trainers.combinations.asked_to_shard", lambda: "zero3")

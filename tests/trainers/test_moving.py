@@ -78,6 +78,28 @@ def test_small_moves_are_not_rounded_away_in_bfloat16(tokenizer, tied, tmp_path)
         assert torch.equal(a, b)
 
 
+def test_only_what_is_trained_is_kept_finer(tokenizer):
+    from transformers import LlamaForCausalLM
+
+    from tests.conftest import tiny_config
+
+    policy = LlamaForCausalLM(tiny_config(tokenizer)).to(torch.bfloat16)
+    adapted = add_adapter(policy, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    reference = moving_copy(adapted)
+    reference.move_towards(adapted, 0.5)
+    finer = [name for name, value in reference.state().items() if value.dtype == torch.float32]
+    assert finer
+    assert all("q_proj" in name for name in finer)
+
+
+def test_a_state_of_another_model_is_refused(model):
+    reference = moving_copy(model)
+    state = reference.state()
+    for wrong in ({"strange": torch.zeros(1), **state}, dict(list(state.items())[1:])):
+        with pytest.raises(ValueError, match="is of another model"):
+            reference.load_state(wrong)
+
+
 def test_whole_weights_have_the_plain_models_names(model):
     names = {name for name, _ in model.named_parameters()}
     assert {name for name, _ in whole_weights(moved_adapters(copy.deepcopy(model)))} == names

@@ -3,9 +3,16 @@
 import pytest
 
 from align.models.load import Source, load_tokenizer
-from align.models.skeleton import load_config
+from align.models.skeleton import Counts, load_config
 from align.recipe.load import load_recipe
-from align.trainers.sections import check_room_for_samples, check_sections, copies_of_d2o, draws_samples
+from align.trainers.sections import (
+    check_sections,
+    copies_of_d2o,
+    draws_samples,
+    finer_bytes,
+    moving_bytes,
+    other_models,
+)
 
 
 @pytest.fixture
@@ -43,14 +50,6 @@ def test_instructions_that_a_template_refuses(recipe_of, parts):
     check_sections(recipe_of("objective=d2o", "d2o={instructions: null}"), config, tokenizer)
 
 
-def test_prompts_without_room_for_a_sample(recipe_of, parts):
-    recipe = recipe_of("objective=d2o", "d2o={samples: 2, max_new_tokens: 100}")
-    with_instruction = check_room_for_samples(recipe, *parts, [7] * 5)
-    assert 5 < with_instruction < 156
-    with pytest.raises(ValueError, match="beyond the model's 256 positions"):
-        check_room_for_samples(recipe, *parts, [7] * 152)
-
-
 def test_copies(recipe_of):
     sync = "{samples_reference_sync: {alpha: 0.1, every: 2}, online: {warmup: 1, every: 1}}"
     for words, expected in (
@@ -62,3 +61,22 @@ def test_copies(recipe_of):
         assert draws_samples(recipe)
         assert copies_of_d2o(recipe) == expected
     assert copies_of_d2o(recipe_of("objective=npo", "d2o={}")) == copies_of_d2o(recipe_of()) == (0, 0)
+
+
+def test_bytes_of_copies_that_move(recipe_of):
+    """Where weights have two bytes and copies move by shares, float32 weights stand beside."""
+    whole = Counts(parameters=10, trainable=10, weight_bytes=40, trainable_bytes=40)
+    halves = Counts(parameters=10, trainable=10, weight_bytes=20, trainable_bytes=20)
+    by_shares, at_once = "model.reference_sync={alpha: 0.5}", "model.reference_sync={alpha: 1.0}"
+    of_samples = ["objective=d2o", "d2o={samples_reference_sync: {alpha: 0.1}, online: {}}"]
+    assert moving_bytes(recipe_of(), halves) == 0
+    assert [moving_bytes(recipe_of(by_shares), counts) for counts in (whole, halves)] == [40, 20 + 40]
+    assert finer_bytes(recipe_of(at_once), halves) == 0
+    assert moving_bytes(recipe_of(*of_samples, by_shares), halves) == 3 * 20 + 2 * 40
+
+
+def test_models_that_are_compared_with(recipe_of, tmp_path):
+    assert other_models(recipe_of()) == {}
+    named = recipe_of("model.reference=a/b", "objective=d2o", "d2o={samples_reference: c/d}")
+    assert other_models(named) == {"model.reference": "a/b", "d2o.samples_reference": "c/d"}
+    assert other_models(recipe_of("model.reference=a/b", "objective=cpo")) == {}

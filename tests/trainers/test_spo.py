@@ -277,3 +277,20 @@ def test_rows_may_bring_versions_of_their_own(tokenizer, tmp_path):
         ValueError, match=r"train_dataset, row 0: column 'chosen_versions' has 2 versions, .* degrees to 3"
     ):
         spo(llama(tokenizer), tokenizer, tmp_path / "c", settings=more, options={"train_dataset": given})
+
+
+@pytest.mark.parametrize(
+    ("objective", "label", "message"),
+    [
+        ("npo", None, r"'npo' trains on undesirable completions alone, .* set spo.versions.sides to rejected"),
+        ("bco_pair", True, r"no row is undesirable, and spo.versions.sides=both .* set it to chosen"),
+    ],
+)
+def test_versions_of_completions_that_nothing_trains_on(tokenizer, tmp_path, objective, label, message):
+    train = rows(4)
+    if label is not None:
+        same = [{"prompt": row["prompt"], "completion": row["chosen"], "label": label} for row in train]
+        train = datasets.Dataset.from_list(same)
+    given = {"objective": objective, "train_dataset": train, "eval_dataset": None}
+    with pytest.raises(ValueError, match=message):
+        spo(llama(tokenizer), tokenizer, tmp_path, cls=UnpairedSPOTrainer, options=given)
