@@ -425,11 +425,11 @@ def draw(found: Sequence[Mapping[str, Any]]) -> None:
 
 def draw_within(found: Sequence[Mapping[str, Any]]) -> None:
     """Draw, over the steps of a run, how negatives fall and what becomes of samples; a thin line a seed."""
-    panels = {"negatives": "held-out negatives, change (nats)", "perplexity": PANELS["perplexity"]}
+    panels = {"negatives": "negatives, change (nats)", "perplexity": "perplexity / base's"}
     panels |= {"distinct_2": "distinct-2", "repetition": "repetition"}
     colours = dict(zip(WITHIN, ("blue", "orange", "vermillion"), strict=True))
     with look(9):
-        figure = Figure(figsize=(11, 5.2), dpi=100, layout="constrained")
+        figure = Figure(figsize=(12, 5.4), dpi=100, layout="constrained")
         axes = figure.subplots(len(TASKS), len(panels))
         for row, task in zip(axes, TASKS, strict=True):
             for ax, (name, title) in zip(row, panels.items(), strict=True):
@@ -445,8 +445,12 @@ def draw_within(found: Sequence[Mapping[str, Any]]) -> None:
                 ax.set_xlabel("optimiser step")
                 if name == "negatives":
                     ax.set_yscale("symlog", linthresh=10.0)
+                    ax.yaxis.set_major_locator(FixedLocator([0, -10, -100, -1000]))
+                    ax.yaxis.set_major_formatter("{x:g}")
                 if name == "perplexity":
                     ax.set_yscale("log")
+                    ax.yaxis.set_major_locator(FixedLocator([1, 10, 100, 1000]))
+                    ax.yaxis.set_major_formatter("{x:g}")
                     base_line(ax, 1.0)
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
