@@ -1,14 +1,15 @@
 """Does learning preference degrees help? SPO beside the same objective alone and beside rows that are not degraded.
 
-``python scripts/studies/spo.py rates`` (or ``main``, ``ablations``; all where none is named) runs what is missing, one
-result file a run in ``docs/results/spo/``, draws ``docs/images/spo.png`` and ``.svg`` and writes the tables of
-``docs/results/spo.md``; what stands around its marks on that page stays. Li et al., Findings of EMNLP 2024,
+``python scripts/studies/spo.py rates`` (or ``main``, ``common``, ``ablations``; all where none is named) runs what is
+missing, one result file a run in ``docs/results/spo/``, draws ``docs/images/spo.png`` and ``.svg`` and writes the
+tables of ``docs/results/spo.md``; what stands around its marks on that page stays. Li et al., Findings of EMNLP 2024,
 arXiv:2409.17791.
 
 - ``rates``: the learning rate of every task, objective and arm, chosen on a seed of its own; and the head's, by how
   many degrees it tells.
 - ``main``: DPO, SimPO and IPO: alone on as much computing as SPO, alone on the same pairs, with SPO, and with as many
   rows of whole responses.
+- ``common``: the same on sentiment with one learning rate for all arms, at which none breaks.
 - ``ablations``: SPO beside DPO with another extractor, number of degrees, weight, and a head that trains itself alone.
 """
 
@@ -82,6 +83,8 @@ RATES, TUNING_SEED, SEEDS = (1e-3, 3e-3, 1e-2), 9, (1, 2, 3)
 LEARNS_DEGREES = ("spo", "nothing")
 """Arms with a head. On HH the largest rate was not tried for them: a run takes longest there, and in five of the six
 arms without a head it was the worst."""
+COMMON = 3e-3
+"""The rate of all arms in ``common``: the largest at which no arm had broken on the tuning seed."""
 HEAD_RATES = (1e-3, 1e-2, 3e-2, 1e-1)
 HELD_OUT = {"sentiment": 60, "hh": 100}
 SHORT = 350
@@ -114,7 +117,7 @@ class Run:
     @property
     def rate(self) -> float:
         """Its learning rate."""
-        if self.study == "rates" and self.asked:
+        if self.study in ("rates", "common") and self.asked:
             return self.asked
         arm = "same pairs" if self.study == "heads" else self.arm if self.arm in ARMS else "spo"
         return chosen_rate(self.task, self.objective, arm)
@@ -247,6 +250,9 @@ def planned(studies: Sequence[str]) -> list[Run]:
         runs += rates(LEARNS_DEGREES)
     if "main" in studies:
         runs += [Run("main", *which, arm, seed) for seed in SEEDS for which in both for arm in ARMS]
+    if "common" in studies:
+        every = itertools.product(SEEDS, OBJECTIVES, ARMS)
+        runs += [Run("common", "sentiment", objective, arm, seed, COMMON) for seed, objective, arm in every]
     if "ablations" in studies:
         runs += [Run("ablations", "sentiment", "dpo", arm, seed) for seed in SEEDS[:2] for arm in ABLATIONS]
     return runs
@@ -254,7 +260,7 @@ def planned(studies: Sequence[str]) -> list[Run]:
 
 def main() -> int:
     """Run what is missing, draw and write; return 1 where a run failed."""
-    studies = ("rates", "main", "ablations")
+    studies = ("rates", "main", "common", "ablations")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("study", nargs="*", choices=[*studies, []], help="which; all where none is named")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
@@ -342,17 +348,18 @@ DEGREE_COLUMNS = [
 
 def tables(found: Sequence[Mapping[str, Any]]) -> str:
     """Return all tables as Markdown."""
-    parts = [_main_table(found, task) for task in TASKS]
+    parts = [_main_table(matching(found, study="main"), task, TASKS[task]) for task in TASKS]
+    parts.append(_main_table(matching(found, study="common"), "sentiment", f"Sentiment, every arm at {COMMON:g}"))
     return "\n\n".join(part for part in (*parts, _ablation_table(found), _rates_table(found)) if part)
 
 
-def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
-    runs = matching(found, study="main", task=task)
+def _main_table(found: Sequence[Mapping[str, Any]], task: str, title: str) -> str:
+    runs = matching(found, task=task)
     if not runs:
         return ""
     columns = ["objective", "arm", "seeds", "held-out accuracy", "chosen, nats", "rejected, nats"]
     columns += ["reward gained"] * (task == "sentiment") + DEGREE_COLUMNS
-    rows = table_head(TASKS[task][0].upper() + TASKS[task][1:], columns)
+    rows = table_head(title[0].upper() + title[1:], columns)
     checks = []
     for objective in OBJECTIVES:
         arms = {arm: {one["seed"]: one for one in matching(runs, objective=objective, arm=arm)} for arm in ARMS}
@@ -440,16 +447,21 @@ def _rates_table(found: Sequence[Mapping[str, Any]]) -> str:
 
 def draw(found: Sequence[Mapping[str, Any]]) -> None:
     """Draw the arms of every task and objective beside each other, with each seed as a dot."""
-    panels = [("sentiment", "reward gained", gained), ("sentiment", "held-out accuracy", accuracy)]
-    panels = [*panels, ("hh", "held-out accuracy", accuracy)]
+    panels = [("common", "sentiment", "reward gained", gained), ("main", "sentiment", "reward gained", gained)]
+    panels = [
+        *panels,
+        ("common", "sentiment", "held-out accuracy", accuracy),
+        ("main", "hh", "held-out accuracy", accuracy),
+    ]
+    rates = {"common": f"all at {COMMON:g}", "main": "own rates"}
     colours = dict(zip(ARMS, (BLUE, SKY, VERMILLION, GREEN), strict=True))
     with look(9):
-        figure = Figure(figsize=(10.5, 3.6), dpi=100, layout="constrained")
-        for ax, (task, name, measure) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        figure = Figure(figsize=(10.5, 6.4), dpi=100, layout="constrained")
+        for ax, (study, task, name, measure) in zip(figure.subplots(2, 2).flat, panels, strict=True):
             for place, objective in enumerate(OBJECTIVES):
                 for shift, arm in zip((-0.3, -0.1, 0.1, 0.3), ARMS, strict=True):
                     values = [
-                        measure(one) for one in matching(found, study="main", task=task, objective=objective, arm=arm)
+                        measure(one) for one in matching(found, study=study, task=task, objective=objective, arm=arm)
                     ]
                     if not values:
                         continue
@@ -459,7 +471,7 @@ def draw(found: Sequence[Mapping[str, Any]]) -> None:
                     ax.errorbar(x, mean, [[mean - low], [high - mean]], fmt="_", color=colour, markersize=12, capsize=3)
             base_line(ax, 0.5 if name.endswith("accuracy") else 0.0)
             ax.set_xticks(range(len(OBJECTIVES)), list(OBJECTIVES))
-            ax.set_title(f"{task}: {name}", loc="left", fontsize=10)
+            ax.set_title(f"{task}: {name}, {rates[study]}", loc="left", fontsize=10)
         handles = [figure.axes[0].plot([], [], "o", color=colours[arm], label=ARMS[arm])[0] for arm in ARMS]
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
         save(figure, [IMAGES / f"spo.{ending}" for ending in ("png", "svg")])
