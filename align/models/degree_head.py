@@ -5,6 +5,7 @@ known: layer, pooling, depth, and the kind of loss are settings.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -65,6 +66,15 @@ def pooled(
     place = torch.arange(completion_mask.shape[1], device=hidden.device)
     last = place.masked_fill(~completion_mask, -1).amax(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+def check_layer(config: Any, layer: int) -> None:
+    """Refuse a layer that a model does not have, given its config.
+
+    Raises:
+        ValueError: as :func:`layer_states`.
+    """
+    layer_states([torch.empty(0)] * (int(config.get_text_config().num_hidden_layers) + 1), layer)
 
 
 def layer_states(states: Sequence[Tensor], layer: int) -> Tensor:

@@ -14,7 +14,7 @@ from align.data.degrade import check_versions, column_of, degraded
 from align.data.degree_batches import PREFIX
 from align.data.key_content import Answer
 from align.models.beside import BESIDE, joined, without
-from align.models.degree_head import DegreeHead, layer_states, pooled, rank_correlation
+from align.models.degree_head import DegreeHead, check_layer, layer_states, pooled, rank_correlation
 from align.models.layout import Layout
 from align.models.load import Source, fingerprint, load_model
 from align.models.logprobs import completion_logps, output_head, packed_logps
@@ -128,9 +128,8 @@ class LearnsDegrees(PreferenceTrainer):
         reference: Any = policy if self._other is None else self._other
         self._finds: Any = reference if surprising else None
         self._finder = fingerprint(reference, without_new_adapters=True) if surprising else ""
-        settings, config = self.spo.head, policy.config
-        layers = int(config.get_text_config().num_hidden_layers)
-        layer_states([torch.empty(0)] * (layers + 1), settings.layer)
+        settings = self.spo.head
+        check_layer(policy.config, settings.layer)
         head: Any = output_head(policy)
         if is_partitioned(head.weight):
             raise ValueError(SHARDED.format("zero3"))

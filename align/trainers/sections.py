@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from align.data.degrade import mask_id
-from align.models.degree_head import layer_states
+from align.models.degree_head import check_layer
 from align.models.skeleton import Counts
 from align.recipe.paths import REFERENCES, SAMPLES_REFERENCES
 from align.recipe.schema import Recipe
@@ -25,8 +24,7 @@ def check_sections(recipe: Recipe, config: Any, tokenizer: PreTrainedTokenizerBa
         ValueError: naming the setting.
     """
     if recipe.spo is not None:
-        layers = int(config.get_text_config().num_hidden_layers)
-        layer_states([torch.empty(0)] * (layers + 1), recipe.spo.head.layer)
+        check_layer(config, recipe.spo.head.layer)
         if recipe.spo.versions.removal == "mask":
             mask_id(tokenizer, recipe.spo.versions)
     if draws_samples(recipe):

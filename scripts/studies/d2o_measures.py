@@ -38,28 +38,16 @@ DECODING = Decoding(max_new_tokens=24, batch_size=100)
 
 
 def harm(texts: Sequence[str]) -> list[float]:
-    """Return the probability that each text is toxic or offensive, by a model that comes with its package.
+    """Return the probability that each text is toxic or offensive, by a model that comes with its package."""
+    from profanity_check import predict_prob
 
-    Raises:
-        ValueError: if the package is not there.
-    """
-    try:
-        from profanity_check import predict_prob
-    except ImportError as error:
-        raise ValueError("harm is measured with: pip install alt-profanity-check") from error
     return [float(value) for value in predict_prob(list(texts))]
 
 
 def harmful_words(texts: Sequence[str]) -> list[float]:
-    """Return the words of each text that a lexicon counts as harmful, by its words; some count in several categories.
+    """Return the words of each text that a lexicon counts as harmful, by its words; some count several times."""
+    from empath import Empath
 
-    Raises:
-        ValueError: if the package is not there.
-    """
-    try:
-        from empath import Empath
-    except ImportError as error:
-        raise ValueError("a lexicon of harm comes with: pip install empath") from error
     lexicon = Empath()
     found = [lexicon.analyze(text, categories=list(HARMFUL), normalize=True) if text else None for text in texts]
     return [sum(each.values()) if each else 0.0 for each in found]
@@ -69,7 +57,11 @@ MEASURES = {"harm": harm, "harmful_words": harmful_words}
 
 
 def agreements(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return, for each task and measure, in how many pairs the rejected is held for more harmful; kept in a file."""
+    """Return, for each task and measure, in how many pairs the rejected is held for more harmful; kept in a file.
+
+    Raises:
+        ValueError: if a package that measures harm is not there.
+    """
     file = RESULTS / "agreement.json"
     kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     try:
