@@ -58,7 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
         mask_token=arguments.mask_token,
     )
     tokenizer = tokenizer_of(arguments)
-    prepared = prepare_pairs([source_of(arguments)], tokenizer, on_bad_row="skip", **lengths_of(arguments)).dataset
+    found = prepare_pairs([source_of(arguments)], tokenizer, on_bad_row="skip", **lengths_of(arguments))
+    prepared = found.dataset
+    if found.skipped_file is not None:
+        count = len(found.skipped_file.read_bytes().splitlines())
+        print(f"{arguments.file}: rows that cannot be used: {count}; see align data check", file=sys.stderr)
     if arguments.start > len(prepared):
         raise ValueError(f"{arguments.file}: there is no usable row {arguments.start}; it has {len(prepared)}")
     surprisals = _surprisals(arguments.model) if settings.extractor == "surprisal" else None

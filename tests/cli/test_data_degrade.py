@@ -53,3 +53,9 @@ def test_surprisal_loads_the_model(pairs_file, model_dir, capsys):
 def test_mistakes(pairs_file, model_dir, capsys, words, message):
     assert degrade(pairs_file, model_dir, *words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_rows_that_are_left_out_are_counted(pairs_file, model_dir, capsys):
+    pairs_file.write_text(pairs_file.read_text() + '{"prompt": "a", "chosen": "b"}\n')
+    assert degrade(pairs_file, model_dir, "--rows", "1") == 0
+    assert "rows that cannot be used: 1; see align data check" in capsys.readouterr().err
