@@ -53,6 +53,13 @@ def recipe(tmp_path, model_dir, pairs_file):
         "trainer: {max_steps: 4, logging_steps: 1, learning_rate: 1.0e-3, adam_epsilon: 1.0e-5, disable_tqdm: true,"
         " save_steps: 2, per_device_train_batch_size: 4}\n"
     )
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    sides = ["chosen"] * 4 + ["rejected"] * 4
+    completions = [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for row, side in zip(rows, sides * 3, strict=True)
+    ]
+    (tmp_path / "completions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in completions))
     return path
 
 
@@ -100,19 +107,32 @@ FOLLOWED = "samples_reference_sync: {alpha: 0.5, every: 1}, online: {warmup: 3, 
 NEGATIVES = [f"d2o={{samples: 3, max_new_tokens: 6, batch_size: 4, {FOLLOWED}}}", "objective=d2o"]
 MEASURED = ["diagnostics={entanglement: {every: 1, pairs: null}}", "objective={name: ld_dpo, alpha: 0.3}"]
 WHOLE = "trainer.save_strategy=steps"
+SHORT_ADAPTERS = ["model.lora={r: 4}", "trainer.max_steps=2"]
+OF_COMPLETIONS = [
+    "data.train={folder}/completions.jsonl",
+    "objective=kto",
+    "spo={versions: {extractor: tfidf, degrees: 3, sides: chosen}}",
+    *DEGREES[1:],
+    "trainer.train_sampling_strategy=sequential",
+]
+"""Of each eight rows the first four are desirable, and the first process has them."""
 CASES = {
     "whole": [WHOLE],
-    "adapters": [WHOLE, "model.lora={r: 4}", "trainer.max_steps=2"],
+    "adapters": [WHOLE, *SHORT_ADAPTERS],
     "degrees": [WHOLE, *DEGREES],
     "negatives": [WHOLE, *NEGATIVES],
+    "degrees, adapters": [*DEGREES, *SHORT_ADAPTERS],
+    "negatives, adapters": [*NEGATIVES, *SHORT_ADAPTERS],
+    "degrees of one side, which a process lacks": [*OF_COMPLETIONS, "trainer.max_steps=2"],
     "entanglement": [*MEASURED, "trainer.max_steps=2", "speed=off"],
     "entanglement, packed": [*MEASURED, "trainer.max_steps=2"],
     "normalise": ["disentangle=normalise", "trainer.max_steps=2"],
 }
 """What is trained in one launch under an engine, and in one process with as many rows a step."""
+OF_TWO_FORWARDS = ("whole", *(case for case in CASES if "degrees" in case or "negatives" in case))
 OF_ENGINE = {
-    "ddp": ("whole", "degrees", "negatives", "entanglement", "entanglement, packed", "normalise"),
-    "zero2": ("whole", "degrees", "negatives", "entanglement"),
+    "ddp": (*OF_TWO_FORWARDS, "entanglement", "entanglement, packed", "normalise"),
+    "zero2": (*OF_TWO_FORWARDS, "entanglement"),
     **dict.fromkeys(SHARDING, ("whole", "adapters", "entanglement", "entanglement, packed", "normalise")),
 }
 AS_ONE = {"negatives": 3}
@@ -124,7 +144,8 @@ ALSO_CONTINUED = {"ddp": ("degrees",), "zero2": ("degrees", "negatives")}
 
 def words_of(case, recipe, out, rows):
     """Return the words of a case; samples and versions that one process has made are not found by others."""
-    return [str(recipe), "trainer.save_strategy=no", *CASES[case], f"output.dir={out}", rows]
+    own = [word.replace("{folder}", str(recipe.parent)) for word in CASES[case]]
+    return [str(recipe), "trainer.save_strategy=no", *own, f"output.dir={out}", rows]
 
 
 @pytest.mark.parametrize("engine", OF_ENGINE)

@@ -39,13 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sides", default=defaults.sides, choices=("both", "chosen", "rejected"))
     parser.add_argument("--removal", default=defaults.removal, choices=("delete", "mask"))
     parser.add_argument("--mask-token", default=None, help="text that stands in place of each removed token")
+    parser.add_argument(
+        "--unpaired", action="store_true", help="take pairs apart, as data.unpaired trains; single completions are so"
+    )
     parser.add_argument("--rows", type=int, default=3, help="how many rows to print (default: 3)")
     parser.add_argument("--start", type=int, default=1, help="the first row to print, from 1 (default: 1)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the versions."""
-    from align.data.prepare import prepare_pairs
+    from align.data.inputs import inputs_of
+    from align.data.prepare import prepare_pairs, prepare_unpaired
+    from align.data.shapes import COMPLETIONS, shape_of
 
     if arguments.rows < 1 or arguments.start < 1:
         raise ValueError("--rows and --start must be at least 1")
@@ -58,15 +63,19 @@ def run(arguments: argparse.Namespace) -> int:
         mask_token=arguments.mask_token,
     )
     tokenizer = tokenizer_of(arguments)
-    found = prepare_pairs([source_of(arguments)], tokenizer, on_bad_row="skip", **lengths_of(arguments))
+    source = source_of(arguments)
+    unpaired = arguments.unpaired or shape_of(inputs_of([source], "FILE")[0]) is COMPLETIONS
+    prepare = prepare_unpaired if unpaired else prepare_pairs
+    found = prepare([source], tokenizer, on_bad_row="skip", **lengths_of(arguments))
     prepared = found.dataset
     if found.skipped_file is not None:
         count = len(found.skipped_file.read_bytes().splitlines())
         print(f"{arguments.file}: rows that cannot be used: {count}; see align data check", file=sys.stderr)
-    if arguments.start > len(prepared):
-        raise ValueError(f"{arguments.file}: there is no usable row {arguments.start}; it has {len(prepared)}")
+    asked = _degraded(prepared, settings)
+    if arguments.start > len(asked):
+        raise ValueError(f"{arguments.file}: there is no usable row {arguments.start}; it has {len(asked)}")
     surprisals = _surprisals(arguments.model) if settings.extractor == "surprisal" else None
-    numbers = range(arguments.start - 1, min(arguments.start - 1 + arguments.rows, len(prepared)))
+    numbers = asked[arguments.start - 1 : arguments.start - 1 + arguments.rows]
     shown = list(_versions(prepared, tokenizer, settings, surprisals, numbers))
     if arguments.json:
         print(json.dumps(shown, indent=2, ensure_ascii=False))
@@ -75,6 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
     for row in shown:
         print(drawn(row, colour=colour) + "\n")
     return 0
+
+
+def _degraded(prepared: "datasets.Dataset", settings: DegreeSettings) -> Sequence[int]:
+    """Return the rows that versions are learned from: pairs, and single completions of the sides that are degraded."""
+    if "desirable" not in prepared.column_names:
+        return range(len(prepared))
+    sides = ["chosen" if desirable else "rejected" for desirable in prepared["desirable"]]
+    return [number for number, side in enumerate(sides) if side in settings.degraded_sides]
 
 
 def _versions(
@@ -93,7 +110,7 @@ def _versions(
     read = range(len(prepared)) if settings.extractor == "tfidf" or ".py:" in settings.extractor else numbers
     rows = {number: prepared[number] for number in read}
     sides: dict[str, dict[int, Any]] = {}
-    for side in settings.degraded_sides:
+    for side in ("completion",) if "desirable" in prepared.column_names else settings.degraded_sides:
         answers = [answer_of(tokenizer, row["prompt_ids"], row[f"{side}_ids"]) for row in rows.values()]
         sides[side] = dict(zip(rows, zip(answers, extractor(answers), strict=True), strict=True))
     for number in numbers:
@@ -101,7 +118,8 @@ def _versions(
         for side, each in sides.items():
             answer, key_content = each[number]
             made = [list(answer.ids), *versions(answer, key_content, settings, mask)]
-            found[side] = [
+            kind = side if side != "completion" else "desirable" if rows[number]["desirable"] else "undesirable"
+            found[kind] = [
                 {**version, "tokens": len(ids)}
                 for version, ids in zip(marked(answer, key_content, settings), made, strict=True)
             ]
@@ -111,13 +129,13 @@ def _versions(
 def drawn(row: Mapping[str, Any], *, colour: bool = False) -> str:
     """Return the versions of a row as text for a terminal."""
     lines = [f"── {row['where']} ──"]
-    for side in (side for side in ("chosen", "rejected") if side in row):
+    for side in (side for side in ("chosen", "rejected", "desirable", "undesirable") if side in row):
         for version in row[side]:
             head = f"{side} {version['degree']}"
             fate = f"{version['tokens']} tokens" if version["tokens"] else "as the whole or the next: left out"
             text = "".join(_piece(text, out, colour=colour) for text, out in version["pieces"])
-            lines += [f"{head:>10} │ lacks {100 * version['lacks']:.0f} % of the key content; {fate}"]
-            lines += [f"{'':>10} │   {line}" for line in text.strip().split("\n")]
+            lines += [f"{head:>13} │ lacks {100 * version['lacks']:.0f} % of the key content; {fate}"]
+            lines += [f"{'':>13} │   {line}" for line in text.strip().split("\n")]
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import datasets
 from transformers import PreTrainedTokenizerBase
 
 VERSION = 3
@@ -24,6 +25,15 @@ def key_of(parts: Mapping[str, Any]) -> str:
     """Return the SHA-256 of values that JSON can write, and of the version of this code; 64 hex digits."""
     text = json.dumps({"version": VERSION, **parts}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def content_of(rows: datasets.Dataset) -> str:
+    """Return 32 hex digits that are the same for data sets of the same columns and rows, wherever they lie."""
+    digest = hashlib.blake2b(json.dumps(rows.features.to_dict(), sort_keys=True).encode(), digest_size=16)
+    for batch in rows.with_format("arrow").iter(batch_size=10_000):
+        for part in batch.combine_chunks().to_batches():
+            digest.update(part.serialize())
+    return digest.hexdigest()
 
 
 def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

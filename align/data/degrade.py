@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow.compute as pc
 from filelock import FileLock
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from align.data.cache import cache_root, key_of, tokenizer_state
+from align.data.cache import cache_root, content_of, key_of, tokenizer_state
 from align.data.key_content import Answer, Stretch, Surprisals, identity_of, load_extractor, removed
+from align.objectives.base import SIDES
 from align.recipe.spo import DegreeSettings
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the code makes other versions of the same response."""
 PARTIAL = "\ufffd"
 """What bytes that are no whole character decode to."""
@@ -72,7 +75,7 @@ def degraded(
     made_of = settings.degraded_sides if parts is None else tuple(parts)
     key = {
         "degrade": VERSION,
-        "rows": rows._fingerprint,
+        "rows": content_of(rows),
         "extractor": identity_of(settings.extractor),
         "model": model if settings.extractor == "surprisal" else "",
         "removed": settings.removed,
@@ -88,8 +91,9 @@ def degraded(
             whole = _with_versions(rows, tokenizer, settings, extractor, mask, made_of, name)
             whole.map(lambda batch: batch, batched=True, cache_file_name=str(file), features=whole.features)
     made = datasets.Dataset.from_file(str(file))
-    lists = [versions for part in made_of for row in made[column_of(part)] for versions in row]
-    return Degraded(made, sum(not ids for ids in lists) / max(len(lists), 1))
+    columns = (made.data.column(column_of(part)) for part in made_of)  # not as lists: they may be large
+    lengths = [pc.list_value_length(pc.list_flatten(column)).to_numpy() for column in columns]
+    return Degraded(made, float((np.concatenate(lengths) == 0).mean()))
 
 
 def _with_versions(
@@ -113,13 +117,20 @@ def _with_versions(
     return rows
 
 
-def check_versions(rows: datasets.Dataset, parts: Sequence[str], settings: DegreeSettings, name: str) -> None:
-    """Refuse versions that a data set brings and that are not as many as ``settings`` has degrees.
+def brought(rows: datasets.Dataset, parts: Sequence[str], settings: DegreeSettings, name: str) -> bool:
+    """Return whether a data set brings versions of its own.
 
     Raises:
-        ValueError: naming the column and the first row.
+        ValueError: if it brings them of other parts, or not as many as ``settings`` has degrees, naming the first row.
     """
-    for part in parts:
+    asked = [column_of(part) for part in parts]
+    there = [column for column in map(column_of, (*SIDES, "completion")) if column in rows.column_names]
+    if there and there != asked:
+        raise ValueError(
+            f"{name}: rows bring {' and '.join(map(repr, there))}, and spo.versions.sides={settings.sides!r} asks for "
+            f"{' and '.join(map(repr, asked))}: set sides to what is there, bring all that is asked for, or none"
+        )
+    for part in parts if there else ():
         for number, lists in enumerate(rows[column_of(part)]):
             if len(lists) != settings.degrees - 1:
                 raise ValueError(
@@ -127,6 +138,7 @@ def check_versions(rows: datasets.Dataset, parts: Sequence[str], settings: Degre
                     f"degrees={settings.degrees} asks for {settings.degrees - 1} beside the whole response; set "
                     f"degrees to {len(lists) + 1}, or leave the column out"
                 )
+    return bool(there)
 
 
 def versions(

@@ -12,6 +12,7 @@ from align.data.logp_store import LogpStore, kept_table
 from align.data.order import FILLER
 from align.data.packing import Packing
 from align.data.rows import DataError
+from align.recipe.d2o import D2oSettings
 
 SAMPLES = "samples"
 """The column of a negative's samples, lists of ids."""
@@ -36,6 +37,20 @@ def with_samples(rows: datasets.Dataset, samples: Sequence[Sequence[Sequence[int
     """Return negatives with the samples of each."""
     kind = datasets.List(datasets.List(datasets.Value("int32")))
     return rows.add_column(SAMPLES, [[list(ids) for ids in each] for each in samples], feature=kind)
+
+
+def check_samples(rows: datasets.Dataset, settings: D2oSettings, name: str) -> None:
+    """Refuse samples that negatives bring and that are not as many as ``settings`` asks for.
+
+    Raises:
+        DataError: naming the first row.
+    """
+    for number, samples in enumerate(rows[SAMPLES]):
+        if not samples or (settings.level == "distribution" and len(samples) != settings.samples):
+            raise DataError(
+                f"{name}, row {number}: column {SAMPLES!r} has {len(samples)}, and d2o.samples={settings.samples}",
+                fix="set d2o.samples to the number that all rows have, or leave the column out",
+            )
 
 
 def one_a_sample(rows: datasets.Dataset) -> datasets.Dataset:

@@ -34,15 +34,18 @@ ADAPTED = (".lora_", ".modules_to_save.")
 """Parts of names of weights that adapters brought."""
 
 
-def identity_of(model: Any, *, adapters: bool) -> str:
+def identity_of(model: Any, *, adapters: bool | None) -> str:
     """Return 32 hex digits that are the same for models that compute the same; every process must call it.
 
     The same weights have one identity beneath adapters, in an engine, or by themselves.
 
     Args:
         model: sharded or not.
-        adapters: whether adapters that are on it count; else it is the model beneath them.
+        adapters: whether adapters that are on it count; else it is the model beneath them. None: where they add
+            something, which new ones do not.
     """
+    if adapters is None:
+        adapters = any(".lora_B." in name and bool(tensor.any()) for name, tensor in model.named_parameters())
     digest = hashlib.blake2b(_configuration(model).encode(), digest_size=16)
     if adapters:
         digest.update(_of_adapters(model).encode())

@@ -137,18 +137,10 @@ def describe_weights(path: str) -> str | None:
     return f"weights dequantised from {located.gguf_file}; they are not the original full-precision ones"
 
 
-def fingerprint(model: torch.nn.Module, *, without_new_adapters: bool = False) -> str:
-    """Return 16 hex digits that change when any weight does.
-
-    Args:
-        model: with adapters or without.
-        without_new_adapters: leave out adapters that add nothing yet, so that it is the model's without them.
-    """
-    state = dict(sorted(model.state_dict().items()))
-    if without_new_adapters and not any(bool(tensor.any()) for name, tensor in state.items() if ".lora_B." in name):
-        state = {name: tensor for name, tensor in state.items() if ".lora_" not in name}
+def fingerprint(model: torch.nn.Module) -> str:
+    """Return 16 hex digits that change when any weight does; of the weights alone."""
     digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in state.items():
+    for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

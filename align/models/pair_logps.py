@@ -101,6 +101,12 @@ def row_range(pairs: int, sides: Collection[str]) -> slice:
     return slice(0 if "chosen" in sides else pairs, 2 * pairs if "rejected" in sides else pairs)
 
 
+def not_computed(like: TokenLogps, rows: int) -> TokenLogps:
+    """Return log-probabilities of so many sequences that are not computed, of the type and on the device of others."""
+    mask = torch.ones((rows, 1), dtype=torch.bool, device=like.logp.device)
+    return _unknown(mask, like.logp.dtype)
+
+
 def _unknown(mask: Bool[Tensor, "pairs time"], dtype: torch.dtype) -> TokenLogps:
     lengths = mask.sum(-1)
     there = torch.arange(int(lengths.max()), device=mask.device) < lengths[:, None]

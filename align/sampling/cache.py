@@ -13,10 +13,10 @@ from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from align.data.cache import cache_root
-from align.models.load import fingerprint
+from align.models.identity import identity_of
 from align.sampling.generate import Completion, Decoding, Progress, ids_of, sample, stop_ids
 
-VERSION = 2
+VERSION = 3
 """Raised when the meaning of a cached file changes."""
 
 
@@ -32,8 +32,8 @@ def cached_samples(
 ) -> list[Completion]:
     """Return one completion for each prompt, sampling only what an earlier call with the same inputs did not.
 
-    The key is content: every weight and its type, the type of autocast, the prompts' tokens, the decoding, the tokens
-    that close a completion. Nothing else changes what is drawn.
+    The key is content: the model, weights, types, configuration and adapters, the type of autocast, the prompts'
+    tokens, the decoding, the tokens that close a completion. Nothing else changes what is drawn.
 
     Args:
         model: as :func:`~align.sampling.generate.sample`.
@@ -41,12 +41,12 @@ def cached_samples(
         prompts: as there.
         decoding: as there.
         label: what the progress bar says.
-        identity: the model's :func:`~align.models.load.fingerprint`, where it is known already.
+        identity: the model's :func:`~align.models.identity.identity_of`, where it is known already.
         progress: of a larger whole, in place of a bar of its own.
     """
     asked = [ids_of(tokenizer, prompt) for prompt in prompts]
     stops = sorted(stop_ids(model, tokenizer))
-    key = _key(f"{identity or fingerprint(model)} {stops} {_autocast(model)}", asked, decoding)
+    key = _key(f"{identity or identity_of(model, adapters=None)} {stops} {_autocast(model)}", asked, decoding)
     file = cache_root() / "samples" / f"{key}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):  # another run that wants the same samples waits, then reads them

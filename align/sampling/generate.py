@@ -214,7 +214,7 @@ def _up_to_stop(ids: list[int], stops: set[int]) -> list[int]:
 def _seeded(seed: int, batch: int, device: torch.device) -> Iterator[None]:
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed * 1_000_003 + batch)
+        torch.manual_seed((seed * 1_000_003 + batch) % 2**64)
         yield
 
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from align.data.special import own_bos
 from align.data.template import has_template
-from align.models.load import fingerprint
+from align.models.identity import identity_of
 from align.recipe.d2o import D2oSettings
 from align.report.console import say
 from align.sampling.cache import cached_samples
@@ -57,7 +57,7 @@ def self_samples(
     order = sorted(range(len(asked)), key=lambda i: (len(asked[i]), i))  # prompts of a batch are of like lengths
     size = settings.batch_size * PART
     parts = [order[start : start + size] for start in range(0, len(order), size)]
-    identity, found = fingerprint(model, without_new_adapters=True), dict[int, list[int]]()
+    identity, found = identity_of(model, adapters=None), dict[int, list[int]]()
     mine, of = share
     ended = 0
     with Progress(len(asked) * settings.max_new_tokens, f"{label}, samples" if bar else None) as progress:

@@ -112,7 +112,9 @@ class AlignmentTrainer(Trainer, ABC):
         else:
             loss = (rows.losses * weight).sum() / num_items_in_batch * self.accelerator.num_processes
         mask = inputs["attention_mask"] if rows.attention_mask is None else rows.attention_mask
-        self.meter.add(rows.metrics, mask, rows.partial, inputs.get("real"), rows.laid)
+        if (real := inputs.get("real")) is not None:
+            mask = mask * self.real_sequences(real, len(mask))[:, None]
+        self.meter.add(rows.metrics, mask, rows.partial, real, rows.laid)
         return (loss, None) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
@@ -122,6 +124,15 @@ class AlignmentTrainer(Trainer, ABC):
         total = torch.stack([batch["weight"].sum() for batch in batch_samples]).sum().to(device)
         gathered: Tensor = self.accelerator.gather(total)
         return gathered.sum()
+
+    def real_sequences(self, real: Tensor, sequences: int) -> Tensor:
+        """Return which sequences of a batch are of rows that count: one or several a row, the first of all rows first.
+
+        Args:
+            real: which rows count, shape (rows,).
+            sequences: of the batch.
+        """
+        return real.repeat(sequences // len(real))
 
     def processes(self, batch: Mapping[str, Tensor]) -> Processes:
         """Return how a batch's rows are brought together with those of other processes."""
@@ -289,6 +300,19 @@ class _Gathered(torch.autograd.Function):
 def gather_with_gradient(rows: Tensor) -> Tensor:
     """Return the rows of all processes, one after the other; every process must have equally many."""
     return _Gathered.apply(rows)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def one_a_row(losses: Tensor, like: Tensor, method: str, row: str) -> Tensor:
+    """Return losses as they are.
+
+    Raises:
+        ValueError: if they are not one for each row.
+    """
+    if losses.shape != like.shape:
+        raise ValueError(
+            f"{method} must return one loss for each {row}, shape {tuple(like.shape)}; got {tuple(losses.shape)}"
+        )
+    return losses
 
 
 def _refuse_what_is_not_read(args: TrainingArguments) -> None:

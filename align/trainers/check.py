@@ -22,6 +22,7 @@ from align.sampling.prompts import load_prompts
 from align.sampling.scorers import load_scorer
 from align.sampling.self_samples import load_instructions
 from align.trainers.combinations import asks_for_completions, mistakes
+from align.trainers.engine import Engine
 
 
 def check(recipe: Recipe, *, gpus: int | None = None) -> list[str]:
@@ -216,6 +217,22 @@ def refuse_unread_samples(settings: D2oSettings, objective: Objective, *, given:
         if name in settings.copies:
             raise ValueError(
                 f"{name} asks for a copy of the policy, and samples_reference is a model: give one of them"
+            )
+
+
+def refuse_shards(engine: Engine, *, quantised: bool, moves: bool) -> None:
+    """Refuse what needs whole weights in each process, under an engine that shards them.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not engine.shards_weights:
+        return
+    for asked, what in ((quantised, "quantised weights"), (moves, "model.reference_sync")):
+        if asked:
+            raise ValueError(
+                f"{what} cannot work under {engine}, where no process holds all weights: use ddp, zero1 or zero2, or "
+                "leave it out"
             )
 
 

@@ -15,16 +15,23 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from align.data.cache import cache_root
 from align.data.collate import KEPT
 from align.data.logp_store import PromptAndCompletion, sequences_of
-from align.data.negatives import SAMPLES, NegativeCollator, negatives_in, negatives_of, one_a_sample, with_samples
+from align.data.negatives import (
+    SAMPLES,
+    NegativeCollator,
+    check_samples,
+    negatives_in,
+    negatives_of,
+    one_a_sample,
+    with_samples,
+)
 from align.data.packing import Packing, prefix_of
 from align.data.prepare import PreparedPairs, prepare_unpaired
 from align.data.store import UNPAIRED_FEATURES
 from align.models.load import Source, load_model
 from align.models.logprobs import completion_logps, output_head, packed_logps
-from align.models.pair_logps import kept_tokens
+from align.models.pair_logps import kept_tokens, not_computed
 from align.models.quantise import is_quantised
-from align.models.reference import FrozenReference, KeptReference, Reference, moving_copy
-from align.models.sharding import duplicate
+from align.models.reference import FrozenReference, KeptReference, Reference, moving_copy, resolve_reference
 from align.objectives.base import SIDES, Objective
 from align.objectives.dispreference import D2O, MeanTokenLogps
 from align.objectives.logps import PairTokenLogps, TokenLogps
@@ -122,8 +129,8 @@ class D2OTrainer(PairTrainer):
             else packed_logps(model, head, layout, tiled=tiled)
         )
         there = of_samples - start if "chosen" in sides else 0
-        rejected = tokens.rows(there, len(tokens.logp)) if "rejected" in sides else _unknown(tokens, negatives)
-        chosen: TokenLogps = _unknown(tokens, negatives)
+        rejected = tokens.rows(there, len(tokens.logp)) if "rejected" in sides else not_computed(tokens, negatives)
+        chosen: TokenLogps = not_computed(tokens, negatives)
         if there:
             found = tokens.rows(0, there)
             chosen = MeanTokenLogps(logp=found.logp, mask=found.mask, count=of_samples // negatives)
@@ -157,6 +164,10 @@ class D2OTrainer(PairTrainer):
     def computed(self, batch: Mapping[str, Tensor], pairs: int) -> Tensor:
         """All rows; only negatives where no sample is read."""
         return batch["attention_mask"]
+
+    def real_sequences(self, real: Tensor, sequences: int) -> Tensor:
+        """Samples of the first negative come before those of the second, and all negatives after them."""
+        return torch.cat([real.repeat_interleave(sequences // len(real) - 1), real])
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Train on a batch, with samples of the policy as it is now where they are drawn online."""
@@ -208,7 +219,7 @@ class D2OTrainer(PairTrainer):
         negatives, mask = len(batch["weight"]), batch["completion_mask"]
         rejected = kept_tokens(batch[KEPT], mask[-negatives:])
         if f"{SAMPLES}_{KEPT}" not in batch:
-            return PairTokenLogps(chosen=_unknown(rejected, negatives), rejected=rejected)
+            return PairTokenLogps(chosen=not_computed(rejected, negatives), rejected=rejected)
         found = kept_tokens(batch[f"{SAMPLES}_{KEPT}"], mask[:-negatives])
         chosen = MeanTokenLogps(logp=found.logp, mask=found.mask, count=len(found.logp) // negatives)
         return PairTokenLogps(chosen=chosen, rejected=rejected)
@@ -289,8 +300,7 @@ class D2OTrainer(PairTrainer):
             self._refer(policy)
         tokenizer: Any = self.processing_class
         for rows in self.row_sets().values():  # before any is sampled
-            prompts: list[list[int]] = rows["prompt_ids"][:]
-            check_room(policy.config, tokenizer, max(prompts, key=len, default=[]), settings)
+            check_room(policy.config, tokenizer, max(rows["prompt_ids"][:], key=len, default=[]), settings)
         for name in ("train_dataset", "eval_dataset"):
             rows = getattr(self, name)
             if isinstance(rows, dict):
@@ -303,6 +313,10 @@ class D2OTrainer(PairTrainer):
             renewed = ReferenceSyncSettings(alpha=1.0, every=settings.online.every)
             self._follow(SAMPLER_FILE, self._sampler, renewed, first=settings.online.warmup)
 
+    def came_later(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
+        """Draw samples from the policy as it is now, where the objective reads them."""
+        return self._sampled(rows, name) if "chosen" in self.objective.reads else rows
+
     def _refer(self, policy: Any) -> None:
         sync, asked = self.d2o.samples_reference_sync, self.d2o.samples_reference
         if self._given is not None:
@@ -312,14 +326,9 @@ class D2OTrainer(PairTrainer):
         elif sync is not None:
             self.samples_reference = moved = moving_copy(policy)
             self._follow(SAMPLES_REFERENCE_FILE, moved, sync)
-        elif asked not in ("same", "base"):
-            self.samples_reference = FrozenReference(
-                load_model(Source(path=asked)), equals_policy_at_start=False, description=f"a model of its own: {asked}"
-            )
-        elif asked == "base":
-            self.samples_reference = FrozenReference(
-                duplicate(policy), equals_policy_at_start=True, description="base: a frozen copy of the policy"
-            )
+        elif asked != "same":
+            loaded = None if asked == "base" else load_model(Source(path=asked))
+            self.samples_reference = resolve_reference(asked, policy, needed=True, loaded=loaded)
         if self.samples_reference is not None:
             self.speed.prepare(self.samples_reference)
             self.samples_reference.place(self.accelerator)
@@ -331,7 +340,10 @@ class D2OTrainer(PairTrainer):
         self.add_callback(MovingReference(copy, self.accelerator.unwrap_model(self.model), settings, first))
 
     def _sampled(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
-        if SAMPLES not in rows.column_names:
+        if SAMPLES in rows.column_names:
+            check_samples(rows, self.d2o, name)
+            say(f"{name}: rows bring samples of their own; not used: {', '.join(OF_SAMPLING[1:])} of d2o")
+        else:
             share = self.args.process_index, self.args.world_size
             model: Any = self.accelerator.unwrap_model(self.model).to(self.args.device)
             prompts = rows["prompt_ids"][:]
@@ -359,13 +371,8 @@ class D2OTrainer(PairTrainer):
         self.meter.note({"d2o/sampled_tokens_per_second": torch.tensor([rate], device=self.accelerator.device)})
         for place, row in enumerate(rows):
             row[SAMPLES] = answers[place * count : (place + 1) * count]
-        fresh = self.data_collator(rows)
-        return {
-            **inputs,
-            **{
-                name: tensor.to(inputs[name].device) for name, tensor in fresh.items() if name not in ("weight", "real")
-            },
-        }
+        fresh = {name: tensor.to(inputs[name].device) for name, tensor in self.data_collator(rows).items()}
+        return {**inputs, **fresh, **{name: inputs[name] for name in ("weight", "real")}}
 
     @contextmanager
     def _of(self, side: str) -> Iterator[None]:
@@ -389,9 +396,3 @@ class D2OTrainer(PairTrainer):
         super().restore(checkpoint)
         for file, copy in self._moving.items():
             load_reference(copy, checkpoint, file)
-
-
-def _unknown(tokens: TokenLogps, rows: int) -> TokenLogps:
-    """Return log-probabilities of sequences that are not computed."""
-    nothing = torch.full((rows, 1), torch.nan, dtype=tokens.logp.dtype, device=tokens.logp.device)
-    return TokenLogps(logp=nothing, mask=torch.ones_like(nothing, dtype=torch.bool))

@@ -10,13 +10,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from align.data.degrade import check_versions, column_of, degraded
+from align.data.degrade import brought, degraded
 from align.data.degree_batches import PREFIX
 from align.data.key_content import Answer
 from align.models.beside import BESIDE, joined, without
 from align.models.degree_head import DegreeHead, check_layer, layer_states, pooled, rank_correlation
+from align.models.identity import identity_of
 from align.models.layout import Layout
-from align.models.load import Source, fingerprint, load_model
+from align.models.load import Source, load_model
 from align.models.logprobs import completion_logps, output_head, packed_logps
 from align.models.sharding import is_partitioned
 from align.models.surprisal import surprisals
@@ -127,7 +128,7 @@ class LearnsDegrees(PreferenceTrainer):
         surprising = self.spo.versions.extractor == "surprisal"
         reference: Any = policy if self._other is None else self._other
         self._finds: Any = reference if surprising else None
-        self._finder = fingerprint(reference, without_new_adapters=True) if surprising else ""
+        self._finder = identity_of(reference, adapters=None) if surprising else ""
         settings = self.spo.head
         check_layer(policy.config, settings.layer)
         head: Any = output_head(policy)
@@ -152,8 +153,7 @@ class LearnsDegrees(PreferenceTrainer):
         """Return the pairs with versions of their responses, made once and kept."""
         rows = super().usable_rows(rows, name, tokenizer)
         made, parts = self.spo.versions, self.completions or self.spo.versions.degraded_sides
-        if all(column_of(part) in rows.column_names for part in parts):
-            check_versions(rows, parts, made, name)
+        if brought(rows, parts, made, name):
             say(f"{name}: rows bring versions of their own; extractor, shares and removal of spo.versions are not used")
             return rows
         found = degraded(rows, tokenizer, made, parts=parts, surprisals=self._surprisals, model=self._finder, name=name)

@@ -34,16 +34,13 @@ class Meter:
 
         Args:
             metrics: of shape (rows,).
-            attention_mask: which positions of the batch hold real tokens; one or several sequences a row, those of
-                all rows one after the other.
+            attention_mask: which positions of what is counted hold real tokens.
             partial: metrics that do not apply to every row; where one is NaN, it does not apply to the row. NaN in
                 any other metric is a fault, and makes its mean NaN.
             real: of shape (rows,), False for rows that do not count; None where all do.
             laid: which positions of what the model got hold real tokens, where rows were laid out; None where it got
                 the rows.
         """
-        if real is not None:
-            attention_mask = attention_mask * real.repeat(len(attention_mask) // len(real))[:, None]
         for name, given in metrics.items():
             values = given.detach().double()
             counted = torch.ones_like(values, dtype=torch.bool) if real is None else real

@@ -32,11 +32,11 @@ from align.recipe.disentangle import Disentangle
 from align.recipe.schema import DiagnosticsSettings, EvaluationSettings
 from align.recipe.speed import SpeedSettings
 from align.recipe.sync import ReferenceSyncSettings
-from align.trainers.base import RowLosses
+from align.trainers.base import RowLosses, one_a_row
 from align.trainers.live import LiveEntanglement
 from align.trainers.pair_metrics import both_sides, pair_metrics, sequence_logps
 from align.trainers.parting import Parting, refuse_to_part
-from align.trainers.preference import PreferenceTrainer, one_a_row, own_forward
+from align.trainers.preference import PreferenceTrainer, own_forward
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,8 @@ from align.recipe.speed import SpeedSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
 from align.trainers.activations import Activations, LongestBatch, checkpoints
+from align.trainers.check import refuse_shards
 from align.trainers.comparing import ComparingTrainer
-from align.trainers.engine import Engine
 from align.trainers.few_rows import few_rows
 from align.trainers.moving import MovingReference, load_reference, save_reference
 from align.trainers.speed import Speed
@@ -112,9 +112,10 @@ class PreferenceTrainer(ComparingTrainer):
         self.reference = _reference(reference, policy, needed=needed, moves=reference_sync is not None)
         _let_inputs_have_gradients(policy, args)
         self.length_limit = length_limit(policy, max_length)
-        prepare = {"max_length": self.length_limit, "truncation": truncation, "on_bad_row": on_bad_row}
+        self._how = {"max_length": self.length_limit, "truncation": truncation, "on_bad_row": on_bad_row}
+        self._later: dict[str, datasets.Dataset] = {}
         sets = {
-            name: self._prepared(rows, tokenizer, args, name, prepare)
+            name: self._prepared(rows, tokenizer, args, name)
             for name, rows in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset))
         }
         super().__init__(
@@ -129,7 +130,7 @@ class PreferenceTrainer(ComparingTrainer):
         if self.reference is not None:
             self.speed.prepare(self.reference)
             self.reference.place(self.accelerator)
-        _refuse_shards(self.engine, quantised=is_quantised(policy), moves=reference_sync is not None)
+        refuse_shards(self.engine, quantised=is_quantised(policy), moves=reference_sync is not None)
         if reference_sync is not None:
             assert isinstance(self.reference, FrozenReference)
             self.add_callback(MovingReference(self.reference, policy, reference_sync))
@@ -163,6 +164,10 @@ class PreferenceTrainer(ComparingTrainer):
 
     def usable_rows(self, rows: datasets.Dataset, name: str, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
         """Return the prepared rows that the objective reads; refuse such as it cannot be trained on."""
+        return rows
+
+    def came_later(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
+        """Return usable rows that the trainer was not made with, with what it adds to its own after it is made."""
         return rows
 
     # ------------------------------------------------------------------------------------------------------------
@@ -273,25 +278,40 @@ class PreferenceTrainer(ComparingTrainer):
         self.check_objective(found)
         return found
 
-    def _prepared(
-        self, rows: Any, tokenizer: Any, args: TrainingArguments, name: str, settings: Mapping[str, Any]
-    ) -> Any:
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate; rows that the trainer was not made with are prepared as those were."""
+        return super().evaluate(self._at_hand(eval_dataset), *args, **kwargs)
+
+    def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return what an evaluation computes of each row; rows are prepared as in :meth:`evaluate`."""
+        self.keep_reference()
+        return super().predict(self._at_hand(test_dataset), *args, **kwargs)
+
+    def _at_hand(self, rows: Any) -> Any:
+        """Return rows ready to be computed; names of data sets, and those that are there already, as they are."""
         if isinstance(rows, dict):
-            parts = {key: (part, f"{name}[{key!r}]") for key, part in rows.items()}
-            return {
-                key: self._prepared(part, tokenizer, args, called, settings) for key, (part, called) in parts.items()
-            }
+            return {key: self._at_hand(part) for key, part in rows.items()}
+        known = [*self.row_sets().values(), *self._later.values()]
+        if rows is None or isinstance(rows, str) or any(rows is each for each in known):
+            return rows
+        name, key = "evaluated_dataset", getattr(rows, "_fingerprint", "")
+        if key not in self._later:
+            prepared = self._prepared(rows, self.processing_class, self.args, name)
+            self._later[key] = self.came_later(prepared, name)
+        return self._later[key]
+
+    def _prepared(self, rows: Any, tokenizer: Any, args: TrainingArguments, name: str) -> Any:
+        if isinstance(rows, dict):
+            return {key: self._prepared(part, tokenizer, args, f"{name}[{key!r}]") for key, part in rows.items()}
         if rows is None:
             return None
         if not self.columns <= set(getattr(rows, "column_names", ())):
-            rows = self._prepare(rows, tokenizer, args, name, settings)
+            rows = self._prepare(rows, tokenizer, args, name)
         return self.usable_rows(rows, name, tokenizer)
 
-    def _prepare(
-        self, rows: Any, tokenizer: Any, args: TrainingArguments, name: str, settings: Mapping[str, Any]
-    ) -> datasets.Dataset:
+    def _prepare(self, rows: Any, tokenizer: Any, args: TrainingArguments, name: str) -> datasets.Dataset:
         with args.main_process_first(local=False, desc=f"preparing {name}"):
-            prepared = self.prepare(rows, tokenizer, name=name, **settings)
+            prepared = self.prepare(rows, tokenizer, name=name, **self._how)
             if args.process_index == 0:
                 copy_skipped(prepared.skipped_file, Path(args.output_dir or ".") / f"skipped-{_file_name(name)}.jsonl")
         say(f"{name}: {describe(prepared.report)}")
@@ -315,31 +335,6 @@ class PreferenceTrainer(ComparingTrainer):
         if self._moves:
             assert isinstance(self.reference, FrozenReference)
             load_reference(self.reference, checkpoint)
-
-
-def _refuse_shards(engine: Engine, *, quantised: bool, moves: bool) -> None:
-    """Refuse what needs whole weights in each process, under an engine that shards them."""
-    if not engine.shards_weights:
-        return
-    for asked, what in ((quantised, "quantised weights"), (moves, "model.reference_sync")):
-        if asked:
-            raise ValueError(
-                f"{what} cannot work under {engine}, where no process holds all weights: use ddp, zero1 or zero2, or "
-                "leave it out"
-            )
-
-
-def one_a_row(losses: Tensor, like: Tensor, method: str, row: str) -> Tensor:
-    """Return losses as they are.
-
-    Raises:
-        ValueError: if they are not one for each row.
-    """
-    if losses.shape != like.shape:
-        raise ValueError(
-            f"{method} must return one loss for each {row}, shape {tuple(like.shape)}; got {tuple(losses.shape)}"
-        )
-    return losses
 
 
 def _let_inputs_have_gradients(policy: Any, args: TrainingArguments) -> None:

@@ -21,8 +21,8 @@ from align.objectives.base import Objective
 from align.objectives.logps import PairLogps, SequenceLogps
 from align.objectives.mixture import name_of, row_losses, trains_unpaired
 from align.report.console import say
-from align.trainers.base import RowLosses
-from align.trainers.preference import PreferenceTrainer, one_a_row, own_forward
+from align.trainers.base import RowLosses, one_a_row
+from align.trainers.preference import PreferenceTrainer, own_forward
 
 SIDES = ("chosen", "rejected")
 """Metrics of desirable completions are called chosen, those of undesirable ones rejected, as in pair training."""

@@ -34,6 +34,36 @@ def test_json_says_what_training_sees(pairs_file, model_dir, tokenizer, capsys):
             assert [version["tokens"] for version in row[side][1:]] == list(map(len, seen[f"{side}_versions"]))
 
 
+def test_single_completions_as_unpaired_training_sees_them(pairs_file, model_dir, tokenizer, tmp_path, capsys):
+    """A file of them, or pairs taken apart; words are weighed against those of all completions."""
+    from align.data.degrade import degraded
+    from align.data.prepare import prepare_unpaired
+    from align.recipe.schema import SourceSettings
+    from align.recipe.spo import DegreeSettings
+
+    lines = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    file = tmp_path / "single.jsonl"
+    rows = [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for row in lines
+        for side in ("chosen", "rejected")
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for given, words in ((file, []), (pairs_file, ["--unpaired"])):
+        assert degrade(given, model_dir, "--json", "--rows", "48", "--degrees", "3", *words) == 0
+        shown = json.loads(capsys.readouterr().out)
+        prepared = prepare_unpaired([SourceSettings(path=str(given))], tokenizer).dataset
+        settings = DegreeSettings(extractor="tfidf", degrees=3)
+        trained = degraded(prepared, tokenizer, settings, parts=["completion"]).dataset
+        for row, seen in zip(shown, trained, strict=True):
+            made = row["desirable" if seen["desirable"] else "undesirable"][1:]
+            assert [version["tokens"] for version in made] == list(map(len, seen["completion_versions"]))
+    assert degrade(file, model_dir, "--rows", "48", "--sides", "rejected") == 0
+    out = capsys.readouterr().out
+    assert "undesirable 0 │" in out
+    assert "  desirable 0 │" not in out
+
+
 def test_surprisal_loads_the_model(pairs_file, model_dir, capsys):
     assert degrade(pairs_file, model_dir, "--extractor", "surprisal", "--rows", "1", "--sides", "chosen") == 0
     assert "rejected" not in capsys.readouterr().out

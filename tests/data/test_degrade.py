@@ -90,6 +90,23 @@ def test_a_data_set_gets_columns_once(tokenizer, monkeypatch):
         degraded(rows, tokenizer, DegreeSettings(extractor="tfidf", degrees=4))
 
 
+def test_the_same_rows_elsewhere_have_the_same_versions(tokenizer, monkeypatch):
+    """The key is content: not the file the rows lie in, but every column, since all are kept."""
+    rows = pairs(tokenizer)
+    settings = DegreeSettings(extractor="tfidf", degrees=3)
+    made = degraded(rows, tokenizer, settings)
+    count = [not ids for side in ("chosen", "rejected") for row in made.dataset[column_of(side)] for ids in row]
+    assert made.missing == pytest.approx(sum(count) / len(count))
+    monkeypatch.setattr("align.data.degrade._with_versions", None)
+    copied = datasets.Dataset.from_list(list(rows), features=rows.features)
+    found = degraded(copied, tokenizer, settings).dataset
+    assert found["chosen_versions"][:] == made.dataset["chosen_versions"][:]
+    with pytest.raises(TypeError):
+        degraded(copied.select(range(1, len(copied))), tokenizer, settings)
+    with pytest.raises(TypeError):
+        degraded(copied.map(lambda row: {"weight": 2.0}), tokenizer, settings)
+
+
 def test_one_side_alone(tokenizer):
     made = degraded(pairs(tokenizer), tokenizer, DegreeSettings(extractor="tfidf", sides="rejected"))
     assert column_of("chosen") not in made.dataset.column_names

@@ -38,6 +38,31 @@ def test_other_weights_are_another_sampling(model, tokenizer):
     assert cached_samples(model, tokenizer, PROMPTS, DECODING) != before
 
 
+def test_another_configuration_or_scaling_is_another_sampling(model, tokenizer):
+    """What weights do not say decides too: where positions are, and how strong adapters are."""
+    import copy
+
+    from align.models.adapters import add_adapter
+    from tests.diagnostics.tiny import LORA
+
+    before = cached_samples(model, tokenizer, PROMPTS, DECODING)
+    turned = type(model)._from_config(copy.deepcopy(model.config))
+    turned.config.rope_parameters["rope_theta"] = 3.0
+    turned = type(model)._from_config(turned.config)
+    turned.load_state_dict(model.state_dict())
+    assert cached_samples(turned, tokenizer, PROMPTS, DECODING) != before
+    adapted = add_adapter(copy.deepcopy(model), LORA)
+    assert cached_samples(adapted, tokenizer, PROMPTS, DECODING) == before  # nothing is added yet
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            weight.fill_(0.3) if ".lora_B." in name else None
+    weak = cached_samples(adapted, tokenizer, PROMPTS, DECODING)
+    for module in adapted.modules():
+        if isinstance(getattr(module, "scaling", None), dict):
+            module.scaling["default"] *= 8
+    assert cached_samples(adapted, tokenizer, PROMPTS, DECODING) != weak
+
+
 def test_a_file_that_answers_other_prompts_or_is_torn_is_not_believed(model, tokenizer):
     import align.sampling.cache as cache
 

@@ -64,7 +64,7 @@ def test_a_sampling_that_was_cut_off_goes_on(model, tokenizer, monkeypatch, tmp_
 
 def test_adapters_that_add_nothing_draw_what_the_model_draws(model, tokenizer):
     from align.models.adapters import add_adapter
-    from align.models.load import fingerprint
+    from align.models.identity import identity_of
     from tests.diagnostics.tiny import LORA
 
     def identity(seed):
@@ -73,9 +73,9 @@ def test_adapters_that_add_nothing_draw_what_the_model_draws(model, tokenizer):
         import torch
 
         torch.manual_seed(seed)
-        return fingerprint(add_adapter(copy.deepcopy(model), LORA), without_new_adapters=True)
+        return identity_of(add_adapter(copy.deepcopy(model), LORA), adapters=None)
 
-    assert identity(1) == identity(2)
+    assert identity(1) == identity(2) == identity_of(model, adapters=False)
 
 
 def test_instructions_stand_before_prompts_in_turns(tokenizer, tmp_path):

@@ -3,7 +3,8 @@
 import pytest
 
 from align.recipe.load import load_recipe
-from align.trainers.check import check, reference_kind
+from align.trainers.check import check, reference_kind, refuse_shards
+from align.trainers.engine import Engine
 
 
 @pytest.fixture
@@ -86,3 +87,11 @@ def test_it_stays_cheap(recipe_file, monkeypatch):
     for name in ("AutoTokenizer", "AutoConfig", "AutoModelForCausalLM"):
         monkeypatch.setattr(getattr(transformers, name), "from_pretrained", refuse)
     check(load_recipe(recipe_file))
+
+
+@pytest.mark.parametrize("asked", [{"quantised": True, "moves": False}, {"quantised": False, "moves": True}])
+def test_what_needs_whole_weights_is_refused_where_they_are_sharded(asked):
+    for name in ("zero3", "fsdp2"):
+        with pytest.raises(ValueError, match=f"cannot work under {name} with 2 processes"):
+            refuse_shards(Engine(name=name, processes=2), **asked)
+    refuse_shards(Engine(name="zero2", processes=2), **asked)

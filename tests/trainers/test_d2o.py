@@ -1,10 +1,12 @@
 """D2O: the paper's loss from whole forwards, its laws, both references, online samples, and what is refused."""
 
 import math
+from dataclasses import replace
 
 import datasets
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from align import PairTrainer
 from align.objectives.dispreference import D2O, MeanTokenLogps
@@ -74,6 +76,74 @@ def test_at_the_start_u_is_0(tokenizer, tmp_path):
     trainer = d2o(llama(tokenizer), tokenizer, tmp_path, max_steps=1)
     trainer.train()
     assert losses(trainer)[0] == pytest.approx(math.log(2), rel=1e-5)
+
+
+def test_pulls_through_the_trainer(tokenizer, tmp_path, monkeypatch):
+    """Each token of a sample is pulled up with beta/K s(-u), each of the negative down with alpha s(-u)."""
+    options = {"objective": D2O(beta=0.4, alpha=0.2), "reference": llama(tokenizer, seed=1)}
+    trainer = d2o(llama(tokenizer), tokenizer, tmp_path, options=options)
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    forward, leaves = trainer.forward_logps, []
+
+    def leafed(model, given):
+        found = forward(model, given)
+        if model is not trainer.model:
+            return found
+        sides = [replace(s, logp=s.logp.detach().requires_grad_()) for s in (found.chosen, found.rejected)]
+        leaves[:] = sides
+        return replace(found, chosen=sides[0], rejected=sides[1])
+
+    monkeypatch.setattr(trainer, "forward_logps", leafed)
+    losses = trainer.row_losses(trainer.model, batch).losses
+    losses.sum().backward()
+    pull = 1 - torch.exp(-losses.detach())  # s(-u), of the loss -log s(u)
+    samples, negatives = leaves
+    assert samples.logp.shape[0] == 12
+    for found, expected in (
+        (samples, -0.4 / 3 * pull.repeat_interleave(3)),
+        (negatives, 0.2 * pull),
+    ):
+        gradient = found.logp.grad[found.mask]
+        assert torch.allclose(gradient, expected[:, None].expand(found.mask.shape)[found.mask], rtol=1e-4)
+
+
+def test_samples_of_ones_own(tokenizer, tmp_path, capsys):
+    drawn = d2o(llama(tokenizer), tokenizer, tmp_path / "a").train_dataset
+    capsys.readouterr()
+
+    def trained(folder, taken, **settings):
+        options = {"train_dataset": taken, "eval_dataset": None, "d2o": D2oSettings(**{**SMALL, **settings})}
+        return D2OTrainer(llama(tokenizer), arguments(folder), processing_class=tokenizer, **options)
+
+    assert trained(tmp_path / "b", drawn).train_dataset["samples"] == drawn["samples"]
+    assert "train_dataset: rows bring samples of their own; not used: max_new_tokens" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"train_dataset, row 0: column 'samples' has 3, and d2o.samples=11"):
+        trained(tmp_path / "c", drawn, samples=11)
+
+
+def test_rows_that_come_later_get_samples(tokenizer, tmp_path):
+    trainer = d2o(llama(tokenizer), tokenizer, tmp_path / "a")
+    assert trainer.evaluate(rows(4)) == pytest.approx(trainer.evaluate(), abs=100.0)  # but for the time it takes
+    assert trainer.evaluate(rows(4))["eval_loss"] == trainer.evaluate()["eval_loss"]
+    other = d2o(llama(tokenizer), tokenizer, tmp_path / "b", options={"objective": "gradient_ascent"})
+    assert other.evaluate(rows(4))["eval_loss"] == other.evaluate()["eval_loss"]
+
+
+def test_tokens_of_rows_that_fill_up_are_not_counted(tokenizer, tmp_path):
+    """Rows are grouped by negative: those of the second are the last three samples and the last negative."""
+    trainer = d2o(llama(tokenizer), tokenizer, tmp_path)
+    real = trainer.real_sequences(torch.tensor([True, False]), 8)
+    assert real.tolist() == [True, True, True, False, False, False, True, False]
+    assert trainer.real_sequences(torch.tensor([True, False]), 2).tolist() == [True, False]
+
+
+def test_a_seed_may_be_a_date(tokenizer, tmp_path):
+    drawn = [
+        d2o(llama(tokenizer), tokenizer, tmp_path / str(seed), settings={"seed": seed}).train_dataset["samples"][:]
+        for seed in (20_261_128, -20_261_128, 2**40)
+    ]
+    assert drawn[0] != drawn[1] != drawn[2]
 
 
 def test_the_order_of_samples_does_not_matter(tokenizer, tmp_path):
@@ -168,12 +238,24 @@ def test_online_samples_are_the_policys_and_are_continued(tokenizer, tmp_path, l
 
 
 def test_a_moving_reference_of_samples(tokenizer, tmp_path):
+    """After each step it is half the policy and half what it was; the negatives' reference stays."""
     settings = {"samples_reference_sync": ReferenceSyncSettings(alpha=0.5, every=1)}
-    trainer = d2o(llama(tokenizer), tokenizer, tmp_path, settings=settings)
-    weights = [next(model.parameters()) for model in (trainer.samples_reference.module, trainer.reference.module)]
-    before = [weight.clone() for weight in weights]
+    trainer = d2o(llama(tokenizer), tokenizer, tmp_path, settings=settings, max_steps=2)
+    moving, still, policy = trainer.samples_reference.module, trainer.reference.module, trainer.model
+    first = next(policy.parameters()).detach().clone()
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_optimizer_step(self, *_, **__):
+            seen.append(next(policy.parameters()).detach().clone())
+
+    trainer.add_callback(Look())
     trainer.train()
-    assert [torch.equal(a, b) for a, b in zip(before, weights, strict=True)] == [False, True]
+    assert len(seen) == 2
+    assert not torch.equal(*seen)
+    expected = 0.25 * first + 0.25 * seen[0] + 0.5 * seen[1]
+    assert torch.allclose(next(moving.parameters()), expected, atol=1e-7)
+    assert torch.equal(next(still.parameters()), first)
 
 
 def test_a_path_is_a_reference_of_samples(tokenizer, tmp_path, model_dir):

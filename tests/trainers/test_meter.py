@@ -28,7 +28,7 @@ def test_rows_that_fill_up_do_not_count():
     real = torch.tensor([True, False])
     nan = float("nan")
     given = {"x": torch.tensor([1.0, 50.0]), "y": torch.tensor([nan, 2.0]), "z": torch.tensor([2.0, nan])}
-    meter.add(given, torch.cat([MASK, MASK]), {"y"}, real)
+    meter.add(given, torch.cat([MASK, MASK]) * torch.tensor([[1], [0], [1], [0]]), {"y"}, real)
     meter.add(
         {name: torch.tensor([3.0, 5.0]) for name in "xyz"},
         torch.cat([MASK, MASK]),

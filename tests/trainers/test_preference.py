@@ -10,8 +10,7 @@ from align import Mixture, PairTrainer, Part, Smoothed, UnpairedTrainer
 from align.objectives.mixture import trains_unpaired
 from align.objectives.registry import OBJECTIVES
 from align.recipe.speed import OFF
-from align.trainers.engine import Engine
-from align.trainers.preference import _refuse_shards, length_limit
+from align.trainers.preference import length_limit
 from tests.conftest import arguments, losses, pair_rows, rows
 
 PAIRED = [name for name in OBJECTIVES if not OBJECTIVES.build(name).needs_mismatched]
@@ -195,9 +194,23 @@ def test_the_length_limit_is_the_least_of_both(model):
     assert length_limit(model, None) == 256
 
 
-@pytest.mark.parametrize("asked", [{"quantised": True, "moves": False}, {"quantised": False, "moves": True}])
-def test_what_needs_whole_weights_is_refused_where_they_are_sharded(asked):
-    for name in ("zero3", "fsdp2"):
-        with pytest.raises(ValueError, match=f"cannot work under {name} with 2 processes"):
-            _refuse_shards(Engine(name=name, processes=2), **asked)
-    _refuse_shards(Engine(name="zero2", processes=2), **asked)
+def test_rows_that_come_later_are_prepared_as_the_trainers_own(model, tokenizer, tmp_path):
+    """Raw, by name, prepared, or given at the start: the same figures; rows that are there are not prepared again."""
+    given = {"eval_dataset": rows(6), "max_length": 26, "processing_class": tokenizer}
+    trainer = PairTrainer(model, arguments(tmp_path), train_dataset=rows(8), **given)
+    own = trainer.evaluate()
+    later = trainer.evaluate(rows(6))
+    assert later["eval_loss"] == own["eval_loss"]
+    assert later["eval_logps/chosen"] == own["eval_logps/chosen"]
+    assert trainer.evaluate({"a": rows(6)})["eval_a_loss"] == own["eval_loss"]
+    assert trainer.evaluate(trainer.eval_dataset)["eval_loss"] == own["eval_loss"]
+    assert trainer.predict(rows(6), metric_key_prefix="test").metrics["test_loss"] == own["eval_loss"]
+    assert len(trainer._later) == 1
+    with pytest.raises(ValueError, match="evaluated_dataset"):
+        trainer.evaluate(datasets.Dataset.from_list([{"prompt": "a", "chosen": "b"}]))
+
+
+def test_single_completions_that_come_later(model, tokenizer, tmp_path):
+    given = {"objective": "kto", "train_dataset": rows(8), "eval_dataset": rows(6), "processing_class": tokenizer}
+    trainer = UnpairedTrainer(model, arguments(tmp_path), **given)
+    assert trainer.evaluate(rows(6))["eval_loss"] == trainer.evaluate()["eval_loss"]

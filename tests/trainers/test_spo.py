@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import datasets
 import pytest
@@ -33,6 +34,22 @@ def test_an_optimiser_of_ones_own_would_miss_the_heads(tokenizer, tmp_path):
     given = {"optimizers": (torch.optim.SGD(model.parameters(), lr=0.1), None)}
     with pytest.raises(ValueError, match="SPOTrainer makes its optimiser"):
         spo(model, tokenizer, tmp_path, options=given)
+
+
+def test_rows_that_come_later_get_versions(tokenizer, tmp_path):
+    for cls, options in ((SPOTrainer, {}), (UnpairedSPOTrainer, {"objective": "kto"})):
+        trainer = spo(llama(tokenizer), tokenizer, tmp_path / cls.__name__, cls=cls, options=options)
+        later, own = trainer.evaluate(rows(4)), trainer.evaluate()
+        assert later["eval_loss"] == own["eval_loss"]
+        assert later["eval_spo/loss/chosen"] == own["eval_spo/loss/chosen"]
+
+
+def test_versions_of_one_side_where_both_are_asked_for(tokenizer, tmp_path):
+    made = spo(llama(tokenizer), tokenizer, tmp_path / "a").train_dataset.remove_columns("rejected_versions")
+    with pytest.raises(ValueError, match=r"rows bring 'chosen_versions', and spo.versions.sides='both' asks for"):
+        spo(llama(tokenizer), tokenizer, tmp_path / "b", options={"train_dataset": made})
+    alone = SpoSettings(versions=replace(VERSIONS, sides="chosen"))
+    spo(llama(tokenizer), tokenizer, tmp_path / "c", settings=alone, options={"train_dataset": made})
 
 
 def batch_of(trainer):
