@@ -133,9 +133,15 @@ class Run:
         return self.asked or chosen_rate("d2o" if self.arm in MORE else self.arm)
 
     @property
+    def draws(self) -> bool:
+        """Whether it draws samples to hold negatives against."""
+        return self.arm in ELEVEN or self.arm in ("d2o", "dpo on samples")
+
+    @property
     def changes(self) -> list[str]:
         """What it changes in its recipe, but for files and folders."""
         words = [f"trainer.seed={self.seed}", f"trainer.learning_rate={self.rate}", *{**ARMS, **MORE}[self.arm]]
+        words += [f"d2o.seed={self.seed}"] if self.draws else []
         if self.study == "within":
             words += ["trainer.save_strategy=steps", f"trainer.save_steps={EVERY}", "trainer.save_total_limit=100"]
         if self.task == "sentiment":
@@ -299,7 +305,8 @@ def _main_table(found: Sequence[Mapping[str, Any]], task: str) -> str:
         return ""
     columns = ["arm", "seeds", "rate", "negatives, nats", "harm, beside the base", "reward, beside the base"]
     rows = table_head(TASKS[task], [*columns, "perplexity, times the base's", "repetition", "distinct-2", "tokens"])
-    before = {name: float(np.mean([one["base"][name] for one in runs])) for name in runs[0]["base"]}
+    names = ("harm", "reward", "perplexity", "repetition", "distinct_2", "length")
+    before = {name: float(np.mean([one["base"][name] for one in runs])) for name in names}
     plain = [f"{before[name]:.3f}" for name in ("harm", "reward")] + [f"({before['perplexity']:.0f})"]
     plain += [f"{before['repetition']:.3f}", f"{before['distinct_2']:.3f}", f"{before['length']:.1f}"]
     rows.append(line(["base, itself", "", "", "", *plain]))
