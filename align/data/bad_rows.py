@@ -1,6 +1,7 @@
 """What becomes of rows that cannot be used: the first ends the work, or all are left out and written down."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -121,6 +122,12 @@ def read_skipped(file: Path) -> Iterator[SkippedRow]:
     with file.open(encoding="utf-8") as stream:
         for line in stream:
             yield SkippedRow(**json.loads(line))
+
+
+def skipped_beside(folder: Path, name: str) -> Path:
+    """Return where a run's folder has the rows that were skipped of a data set."""
+    plain = re.sub(r"\W+", "-", name).strip("-")
+    return folder / f"skipped-{plain}.jsonl"
 
 
 def copy_skipped(skipped: Path | None, to: Path) -> Path | None:

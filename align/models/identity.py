@@ -32,6 +32,8 @@ VOLATILE = frozenset(
 """Settings of configurations that do not decide about log-probabilities, or that the weights say themselves."""
 ADAPTED = (".lora_", ".modules_to_save.")
 """Parts of names of weights that adapters brought."""
+ZERO_AT_FIRST = (".lora_B.", ".lora_embedding_A.")
+"""The factor of a LoRA product that begins as 0."""
 
 
 def identity_of(model: Any, *, adapters: bool | None) -> str:
@@ -45,7 +47,7 @@ def identity_of(model: Any, *, adapters: bool | None) -> str:
             something, which new ones do not.
     """
     if adapters is None:
-        adapters = any(".lora_B." in name and bool(tensor.any()) for name, tensor in model.named_parameters())
+        adapters = not _adds_nothing(model)
     digest = hashlib.blake2b(_configuration(model).encode(), digest_size=16)
     if adapters:
         digest.update(_of_adapters(model).encode())
@@ -56,12 +58,30 @@ def identity_of(model: Any, *, adapters: bool | None) -> str:
     return digest.hexdigest()
 
 
+def _adds_nothing(model: nn.Module) -> bool:
+    """Return whether there are adapters, and none of them is trained yet: one factor of each product is 0."""
+    found = [(name, tensor) for name, tensor in model.named_parameters() if any(part in name for part in ADAPTED)]
+    factors = [tensor for name, tensor in found if any(part in name for part in ZERO_AT_FIRST)]
+    saved = any(".modules_to_save." in name for name, _ in found)
+    return bool(factors) and not saved and not any(bool(tensor.any()) for tensor in factors)
+
+
 def _weights(model: nn.Module, *, adapters: bool) -> Iterator[tuple[str, Tensor]]:
     beside = [name for name, module in model.named_modules() if getattr(module, BESIDE, False)]
     for name, tensor in (*model.named_parameters(), *_kept_buffers(model)):
         if any(name.startswith(f"{other}.") for other in beside) or (not adapters and any(a in name for a in ADAPTED)):
             continue
         yield _own_name(name), tensor
+        for part, value in _of_codes(tensor):
+            yield f"{_own_name(name)}.{part}", value
+
+
+def _of_codes(tensor: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield what the codes of a quantised weight are multiplied by, where bitsandbytes keeps it beside them."""
+    state = getattr(tensor, "quant_state", None)
+    yield from (() if state is None else state.as_dict(packed=True).items())
+    scales = getattr(tensor, "SCB", None)
+    yield from (("SCB", scales),) if isinstance(scales, Tensor) else ()
 
 
 def _kept_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from transformers import TrainingArguments
 
 from align.data.negatives import SAMPLES, longest_samples
 from align.models.adapters import has_adapter
@@ -147,6 +148,12 @@ class LongestBatch:
             scored=longer * float(batch["completion_mask"].sum()),
             tiles=tiles,
         )
+
+
+def let_inputs_have_gradients(policy: Any, args: TrainingArguments) -> None:
+    """Under activation checkpointing, nothing under a frozen embedding would have a gradient else."""
+    if has_adapter(policy) and checkpoints(args):
+        policy.enable_input_require_grads()
 
 
 def checkpoints(args: Any) -> bool:

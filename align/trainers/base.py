@@ -7,7 +7,8 @@ of the whole batch that an optimiser step sees, however it was cut into processe
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,9 +152,19 @@ class AlignmentTrainer(Trainer, ABC):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """Return every held-out row, also where training drops batches that are not full."""
+        with self._dropping_none():
+            return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
+        """Return every row, as for an evaluation."""
+        with self._dropping_none():
+            return super().get_test_dataloader(test_dataset)
+
+    @contextmanager
+    def _dropping_none(self) -> Iterator[None]:
         dropping, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
         try:
-            return super().get_eval_dataloader(eval_dataset)
+            yield
         finally:
             self.args.dataloader_drop_last = dropping
 

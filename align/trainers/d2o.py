@@ -191,6 +191,8 @@ class D2OTrainer(PairTrainer):
         """Columns of prepared single completions."""
         return frozenset(UNPAIRED_FEATURES)
 
+    columns_of_its_own = frozenset({SAMPLES})
+
     def usable_rows(self, rows: datasets.Dataset, name: str, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
         """Return the negatives."""
         found = negatives_of(rows, name)
@@ -314,7 +316,7 @@ class D2OTrainer(PairTrainer):
             self._follow(SAMPLER_FILE, self._sampler, renewed, first=settings.online.warmup)
 
     def came_later(self, rows: datasets.Dataset, name: str) -> datasets.Dataset:
-        """Draw samples from the policy as it is now, where the objective reads them."""
+        """Draw samples from the policy as it is when rows first come, where the objective reads them."""
         return self._sampled(rows, name) if "chosen" in self.objective.reads else rows
 
     def _refer(self, policy: Any) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from align.data.degrade import brought, degraded
+from align.data.degrade import brought, column_of, degraded
 from align.data.degree_batches import PREFIX
 from align.data.key_content import Answer
 from align.models.beside import BESIDE, joined, without
@@ -21,6 +21,7 @@ from align.models.load import Source, load_model
 from align.models.logprobs import completion_logps, output_head, packed_logps
 from align.models.sharding import is_partitioned
 from align.models.surprisal import surprisals
+from align.objectives.base import SIDES
 from align.objectives.logps import TokenLogps
 from align.recipe.paths import REFERENCES
 from align.recipe.spo import SpoSettings
@@ -52,6 +53,7 @@ class LearnsDegrees(PreferenceTrainer):
 
     completions: tuple[str, ...] = ()
     """Columns of ids that versions are made of, less ``_ids``; none for the sides that ``spo`` names."""
+    columns_of_its_own = frozenset(map(column_of, (*SIDES, "completion")))
 
     def __init__(
         self,
@@ -128,7 +130,6 @@ class LearnsDegrees(PreferenceTrainer):
         surprising = self.spo.versions.extractor == "surprisal"
         reference: Any = policy if self._other is None else self._other
         self._finds: Any = reference if surprising else None
-        self._finder = identity_of(reference, adapters=None) if surprising else ""
         settings = self.spo.head
         check_layer(policy.config, settings.layer)
         head: Any = output_head(policy)
@@ -156,7 +157,8 @@ class LearnsDegrees(PreferenceTrainer):
         if brought(rows, parts, made, name):
             say(f"{name}: rows bring versions of their own; extractor, shares and removal of spo.versions are not used")
             return rows
-        found = degraded(rows, tokenizer, made, parts=parts, surprisals=self._surprisals, model=self._finder, name=name)
+        model = "" if self._finds is None else identity_of(self._finds, adapters=None)  # as it is: rows may come later
+        found = degraded(rows, tokenizer, made, parts=parts, surprisals=self._surprisals, model=model, name=name)
         if found.missing:
             share = f"{100 * found.missing:.1f} %"
             say(f"{name}: {share} of versions equal another one, for want of key content, and are left out")
@@ -288,8 +290,11 @@ class LearnsDegrees(PreferenceTrainer):
     def _surprisals(self, answers: Sequence[Answer]) -> list[list[float]]:
         assert self._finds is not None
         sequences = [(answer.prompt_ids, answer.ids) for answer in answers]
+        before = next(self._finds.parameters()).device
         self._finds.to(self.start_device)
-        return surprisals(self._finds, output_head(self._finds), sequences, label="surprisal")
+        found = surprisals(self._finds, output_head(self._finds), sequences, label="surprisal")
+        self._finds.to(before)
+        return found
 
 
 def _join(head: nn.Module, args: Any, output: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """What training on preferences shares, whatever its rows are: policy, objective, reference, preparation of data."""
 
 import copy
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -14,7 +13,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
-from align.data.bad_rows import copy_skipped
+from align.data.bad_rows import copy_skipped, skipped_beside
 from align.data.packing import Packing, Row
 from align.data.prepare import PreparedPairs
 from align.data.store import describe
@@ -37,7 +36,7 @@ from align.recipe.schema import EvaluationSettings
 from align.recipe.speed import SpeedSettings
 from align.recipe.sync import ReferenceSyncSettings
 from align.report.console import say
-from align.trainers.activations import Activations, LongestBatch, checkpoints
+from align.trainers.activations import Activations, LongestBatch, let_inputs_have_gradients
 from align.trainers.check import refuse_shards
 from align.trainers.comparing import ComparingTrainer
 from align.trainers.few_rows import few_rows
@@ -45,6 +44,8 @@ from align.trainers.moving import MovingReference, load_reference, save_referenc
 from align.trainers.speed import Speed
 
 Logps = TypeVar("Logps")
+MOST_LATER = 16
+"""Data sets that came later and are kept as they were prepared."""
 
 
 class PreferenceTrainer(ComparingTrainer):
@@ -110,10 +111,9 @@ class PreferenceTrainer(ComparingTrainer):
         self.evaluation = evaluation if evaluation is not None else EvaluationSettings()
         needed = self.objective.needs_reference
         self.reference = _reference(reference, policy, needed=needed, moves=reference_sync is not None)
-        _let_inputs_have_gradients(policy, args)
+        let_inputs_have_gradients(policy, args)
         self.length_limit = length_limit(policy, max_length)
         self._how = {"max_length": self.length_limit, "truncation": truncation, "on_bad_row": on_bad_row}
-        self._later: dict[str, datasets.Dataset] = {}
         sets = {
             name: self._prepared(rows, tokenizer, args, name)
             for name, rows in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset))
@@ -142,6 +142,10 @@ class PreferenceTrainer(ComparingTrainer):
     @abstractmethod
     def prepare(self) -> Callable[..., PreparedPairs]:
         """What makes prepared rows of raw ones."""
+
+    _later: tuple[tuple[str, datasets.Dataset], ...] = ()
+    columns_of_its_own: frozenset[str] = frozenset()
+    """Columns that prepared rows may have beside them, and that nothing else reads."""
 
     @property
     @abstractmethod
@@ -280,32 +284,45 @@ class PreferenceTrainer(ComparingTrainer):
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate; rows that the trainer was not made with are prepared as those were."""
-        return super().evaluate(self._at_hand(eval_dataset), *args, **kwargs)
+        with self.meter.paused():
+            rows = self._at_hand(eval_dataset)
+        return super().evaluate(rows, *args, **kwargs)
 
     def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return what an evaluation computes of each row; rows are prepared as in :meth:`evaluate`."""
-        self.keep_reference()
-        return super().predict(self._at_hand(test_dataset), *args, **kwargs)
+        """Return what an evaluation computes of each row; rows are prepared as in :meth:`evaluate`.
+
+        Raises:
+            ValueError: if several data sets are given.
+        """
+        if isinstance(test_dataset, dict):
+            raise ValueError(f"predict takes one data set, got {', '.join(map(str, test_dataset))}: call it for each")
+        with self.meter.paused():
+            self.keep_reference()
+            return super().predict(self._at_hand(test_dataset), *args, **kwargs)
 
     def _at_hand(self, rows: Any) -> Any:
         """Return rows ready to be computed; names of data sets, and those that are there already, as they are."""
         if isinstance(rows, dict):
             return {key: self._at_hand(part) for key, part in rows.items()}
-        known = [*self.row_sets().values(), *self._later.values()]
+        known = [*self.row_sets().values(), *(ready for _, ready in self._later)]
         if rows is None or isinstance(rows, str) or any(rows is each for each in known):
             return rows
         name, key = "evaluated_dataset", getattr(rows, "_fingerprint", "")
-        if key not in self._later:
-            prepared = self._prepared(rows, self.processing_class, self.args, name)
-            self._later[key] = self.came_later(prepared, name)
-        return self._later[key]
+        found = next((ready for of, ready in self._later if key and of == key), None)
+        if found is None:
+            found = self.came_later(self._prepared(rows, self.processing_class, self.args, name), name)
+            self._later = (*self._later, (key, found))[-MOST_LATER:]
+        return found
 
     def _prepared(self, rows: Any, tokenizer: Any, args: TrainingArguments, name: str) -> Any:
         if isinstance(rows, dict):
             return {key: self._prepared(part, tokenizer, args, f"{name}[{key!r}]") for key, part in rows.items()}
         if rows is None:
             return None
-        if not self.columns <= set(getattr(rows, "column_names", ())):
+        there = set(getattr(rows, "column_names", None) or ())
+        if not self.columns <= there:
+            for column in sorted(self.columns_of_its_own & there):
+                say(f"{name}: column {column!r} is not used: rows are prepared, and it is read of prepared ones alone")
             rows = self._prepare(rows, tokenizer, args, name)
         return self.usable_rows(rows, name, tokenizer)
 
@@ -313,7 +330,7 @@ class PreferenceTrainer(ComparingTrainer):
         with args.main_process_first(local=False, desc=f"preparing {name}"):
             prepared = self.prepare(rows, tokenizer, name=name, **self._how)
             if args.process_index == 0:
-                copy_skipped(prepared.skipped_file, Path(args.output_dir or ".") / f"skipped-{_file_name(name)}.jsonl")
+                copy_skipped(prepared.skipped_file, skipped_beside(Path(args.output_dir or "."), name))
         say(f"{name}: {describe(prepared.report)}")
         return prepared.dataset
 
@@ -335,12 +352,6 @@ class PreferenceTrainer(ComparingTrainer):
         if self._moves:
             assert isinstance(self.reference, FrozenReference)
             load_reference(self.reference, checkpoint)
-
-
-def _let_inputs_have_gradients(policy: Any, args: TrainingArguments) -> None:
-    """Under activation checkpointing, nothing under a frozen embedding would have a gradient else."""
-    if has_adapter(policy) and checkpoints(args):
-        policy.enable_input_require_grads()
 
 
 def own_forward(trainer: Any, base: Any) -> str:
@@ -385,7 +396,3 @@ def _reference(reference: str | nn.Module, policy: nn.Module, *, needed: bool, m
     if reference is policy:
         raise ValueError("the reference is the very model that is trained; use reference='base' for a frozen copy")
     return resolve_reference("a model that was passed", policy, needed=needed, loaded=reference)
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"\W+", "-", name).strip("-")

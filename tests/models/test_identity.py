@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig
+from transformers import LlamaConfig
 
 from align.models.adapters import add_adapter
 from align.models.identity import depends_on_batch, identity_of
@@ -19,6 +20,46 @@ def test_the_same_weights_beneath_adapters(model):
     adapted = add_adapter(copy.deepcopy(model), LORA)
     assert identity_of(adapted, adapters=False) == identity
     assert identity_of(adapted, adapters=True) != identity
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")
+def test_adapters_count_where_they_add_something(model):
+    """New ones add nothing, on linear layers and on embeddings; whole copies that are saved always count."""
+    beneath = identity_of(model, adapters=False)
+    assert identity_of(model, adapters=None) == beneath
+    for target in ("all-linear", ["embed_tokens"]):
+        lora = LoraConfig(r=2, target_modules=target, task_type="CAUSAL_LM")
+        adapted = add_adapter(copy.deepcopy(model), lora)
+        assert identity_of(adapted, adapters=None) == beneath
+        factor = ".lora_embedding_A." if target == ["embed_tokens"] else ".lora_B."
+        with torch.no_grad():
+            [weight for name, weight in adapted.named_parameters() if factor in name][-1].fill_(0.3)
+        assert identity_of(adapted, adapters=None) == identity_of(adapted, adapters=True) != beneath
+    saved = LoraConfig(r=2, target_modules="all-linear", modules_to_save=["lm_head"], task_type="CAUSAL_LM")
+    assert identity_of(add_adapter(copy.deepcopy(model), saved), adapters=None) != beneath
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_what_codes_are_multiplied_by_counts(kind):
+    """Weights four times as large have the same codes."""
+    import bitsandbytes
+
+    def layer(factor):
+        made = torch.nn.Module()
+        made.config = LlamaConfig()
+        weight = factor * torch.linspace(-1, 1, 64 * 64).reshape(64, 64)
+        if kind == "nf4":
+            made.layer = bitsandbytes.nn.Linear4bit(64, 64, bias=False, quant_type="nf4")
+            made.layer.weight = bitsandbytes.nn.Params4bit(weight, requires_grad=False, quant_type="nf4")
+        else:
+            made.layer = bitsandbytes.nn.Linear8bitLt(64, 64, bias=False, has_fp16_weights=False)
+            made.layer.weight = bitsandbytes.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+        return made.to("cpu")
+
+    one, four = layer(1.0), layer(4.0)
+    assert torch.equal(one.layer.weight.data, four.layer.weight.data)
+    assert identity_of(layer(1.0), adapters=True) == identity_of(one, adapters=True)
+    assert identity_of(one, adapters=True) != identity_of(four, adapters=True)
 
 
 def test_every_change_counts(model):

@@ -116,16 +116,22 @@ def test_samples_of_ones_own(tokenizer, tmp_path, capsys):
         options = {"train_dataset": taken, "eval_dataset": None, "d2o": D2oSettings(**{**SMALL, **settings})}
         return D2OTrainer(llama(tokenizer), arguments(folder), processing_class=tokenizer, **options)
 
-    assert trained(tmp_path / "b", drawn).train_dataset["samples"] == drawn["samples"]
+    assert trained(tmp_path / "b", drawn).train_dataset["samples"][:] == drawn["samples"][:]
     assert "train_dataset: rows bring samples of their own; not used: max_new_tokens" in capsys.readouterr().out
+    raw = datasets.Dataset.from_list([{**row, "samples": [[5]]} for row in rows(8)])
+    assert trained(tmp_path / "d", raw).train_dataset["samples"][:] == drawn["samples"][:]
+    assert "train_dataset: column 'samples' is not used: rows are prepared" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"train_dataset, row 0: column 'samples' has 3, and d2o.samples=11"):
         trained(tmp_path / "c", drawn, samples=11)
 
 
 def test_rows_that_come_later_get_samples(tokenizer, tmp_path):
     trainer = d2o(llama(tokenizer), tokenizer, tmp_path / "a")
-    assert trainer.evaluate(rows(4)) == pytest.approx(trainer.evaluate(), abs=100.0)  # but for the time it takes
     assert trainer.evaluate(rows(4))["eval_loss"] == trainer.evaluate()["eval_loss"]
+    before = trainer._later[0][1]["samples"][:]
+    trainer.train()
+    assert trainer.evaluate(rows(4))["eval_loss"] == trainer.evaluate()["eval_loss"] != pytest.approx(math.log(2))
+    assert trainer._later[0][1]["samples"][:] == before  # as they first came
     other = d2o(llama(tokenizer), tokenizer, tmp_path / "b", options={"objective": "gradient_ascent"})
     assert other.evaluate(rows(4))["eval_loss"] == other.evaluate()["eval_loss"]
 
@@ -136,6 +142,11 @@ def test_tokens_of_rows_that_fill_up_are_not_counted(tokenizer, tmp_path):
     real = trainer.real_sequences(torch.tensor([True, False]), 8)
     assert real.tolist() == [True, True, True, False, False, False, True, False]
     assert trainer.real_sequences(torch.tensor([True, False]), 2).tolist() == [True, False]
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    trainer.compute_loss(trainer.model, {**batch, "real": torch.tensor([True, False, False, False])})
+    mine = [0, 1, 2, 12]  # of sixteen: three samples and the negative of the first row
+    assert int(trainer.meter._positions[-1]) == int(batch["attention_mask"][mine].sum())
 
 
 def test_a_seed_may_be_a_date(tokenizer, tmp_path):

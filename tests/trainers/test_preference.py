@@ -197,15 +197,22 @@ def test_the_length_limit_is_the_least_of_both(model):
 def test_rows_that_come_later_are_prepared_as_the_trainers_own(model, tokenizer, tmp_path):
     """Raw, by name, prepared, or given at the start: the same figures; rows that are there are not prepared again."""
     given = {"eval_dataset": rows(6), "max_length": 26, "processing_class": tokenizer}
-    trainer = PairTrainer(model, arguments(tmp_path), train_dataset=rows(8), **given)
+    trainer = PairTrainer(model, arguments(tmp_path, dataloader_drop_last=True), train_dataset=rows(8), **given)
     own = trainer.evaluate()
     later = trainer.evaluate(rows(6))
     assert later["eval_loss"] == own["eval_loss"]
     assert later["eval_logps/chosen"] == own["eval_logps/chosen"]
     assert trainer.evaluate({"a": rows(6)})["eval_a_loss"] == own["eval_loss"]
     assert trainer.evaluate(trainer.eval_dataset)["eval_loss"] == own["eval_loss"]
-    assert trainer.predict(rows(6), metric_key_prefix="test").metrics["test_loss"] == own["eval_loss"]
+    predicted = trainer.predict(rows(6), metric_key_prefix="test")
+    assert predicted.metrics["test_loss"] == own["eval_loss"]
+    assert len(predicted.predictions) == 6
     assert len(trainer._later) == 1
+    lists = [trainer.evaluate(pair_rows(24)[start : start + 6])["eval_logps/chosen"] for start in (0, 12)]
+    assert lists[0] == own["eval_logps/chosen"]
+    assert lists[1] == trainer.evaluate(rows(24).select(range(12, 18)))["eval_logps/chosen"] != lists[0]
+    with pytest.raises(ValueError, match="predict takes one data set, got a, b"):
+        trainer.predict({"a": rows(2), "b": rows(2)})
     with pytest.raises(ValueError, match="evaluated_dataset"):
         trainer.evaluate(datasets.Dataset.from_list([{"prompt": "a", "chosen": "b"}]))
 

@@ -44,6 +44,20 @@ def test_rows_that_come_later_get_versions(tokenizer, tmp_path):
         assert later["eval_spo/loss/chosen"] == own["eval_spo/loss/chosen"]
 
 
+def test_surprisal_of_rows_that_come_later_is_kept_apart(tokenizer, tmp_path):
+    """After training it is another model's: a new trainer does not find it under the untrained one's key."""
+    settings = SpoSettings(versions=DegreeSettings(extractor="surprisal", degrees=3))
+
+    def versions(trainer, taken):
+        trainer.evaluate(taken)
+        return trainer._later[-1][1]["chosen_versions"][:]
+
+    trained = spo(llama(tokenizer), tokenizer, tmp_path / "a", settings=settings, learning_rate=0.1)
+    trained.train()
+    late = versions(trained, rows(24))
+    assert late != versions(spo(llama(tokenizer), tokenizer, tmp_path / "b", settings=settings), rows(24))
+
+
 def test_versions_of_one_side_where_both_are_asked_for(tokenizer, tmp_path):
     made = spo(llama(tokenizer), tokenizer, tmp_path / "a").train_dataset.remove_columns("rejected_versions")
     with pytest.raises(ValueError, match=r"rows bring 'chosen_versions', and spo.versions.sides='both' asks for"):
