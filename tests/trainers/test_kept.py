@@ -342,8 +342,7 @@ def test_rows_that_come_later_are_computed_then(tokenizer, tmp_path, monkeypatch
     found = []
     for trainer in runs:
         rows = datasets.Dataset.from_list(scored_alike(4))
-        later = trainer._prepared(rows, tokenizer, trainer.args, "later", {})
-        found.append([trainer.evaluate(later)["eval_loss"] for _ in range(2)])
+        found.append([trainer.evaluate(rows)["eval_loss"] for _ in range(2)])
     assert found[0] == pytest.approx(found[1], rel=1e-5)
     assert counted.sequences == [8]  # once
     assert runs[0].evaluate()["eval_loss"] == pytest.approx(logged(runs[1])[-1]["eval_loss"], rel=1e-5)
