@@ -5,13 +5,14 @@ import json
 import pytest
 import torch
 
-from align.models.load import Source, fingerprint, load_model, load_tokenizer
+from align.models.load import Source, load_model, load_tokenizer
 from align.sampling.generate import Completion
 from scripts.studies import stand_in as study
 from scripts.studies.stand_in import (
     Settings,
     cross_entropy,
     cut,
+    fingerprint,
     folder_of,
     recoded,
     shuffled,
@@ -152,3 +153,12 @@ def test_every_epoch_has_every_answer_once_in_an_order_of_the_seed(settings):
     assert sorted(first) == sorted(second) == sorted(c.prompt for c in samples)
     assert first != second
     assert batches == list(shuffled(samples, settings))
+
+
+def test_the_fingerprint_follows_every_weight(model):
+    before = fingerprint(model)
+    assert fingerprint(model) == before
+    with torch.no_grad():
+        model.model.norm.weight[3] += 1e-6
+    assert fingerprint(model) != before
+    assert fingerprint(model.to(torch.bfloat16)) != before

@@ -1,7 +1,6 @@
 """Loading policies and tokenizers with transformers: folders, hub names, adapters and GGUF files."""
 
 import copy
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -135,15 +134,6 @@ def describe_weights(path: str) -> str | None:
     if located.gguf_file is None:
         return None
     return f"weights dequantised from {located.gguf_file}; they are not the original full-precision ones"
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """Return 16 hex digits that change when any weight does; of the weights alone."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _options(source: Source) -> dict[str, Any]:

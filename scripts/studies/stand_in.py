@@ -29,7 +29,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from align.data.cache import cache_root
-from align.models.load import Source, fingerprint, load_model, load_tokenizer
+from align.models.load import Source, load_model, load_tokenizer
 from align.models.logprobs import completion_logps, output_head
 from align.sampling.cache import cached_samples
 from align.sampling.generate import Completion, Decoding
@@ -118,6 +118,15 @@ def stand_in(settings: Settings | None = None) -> Path:
 def figures(settings: Settings | None = None) -> dict[str, Any]:
     """Return what was measured when the stand-in was made."""
     return json.loads((stand_in(settings) / FIGURES).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """Return 16 hex digits that change when any weight does; of the weights alone."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def digest_of(settings: Settings) -> str:
